@@ -1,0 +1,25 @@
+"""Callbacks that set something before every training batch and report what they set."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import lightning.pytorch as pl
+
+from polyqwen.module import EmbeddingModule
+
+
+class StepCallback(pl.Callback, ABC):
+    """Applies a pure function of the optimizer step, so a resumed run needs no state of it."""
+
+    values: dict[str, float] = {}  # noqa: RUF012  (replaced, never changed)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Sets the values of the coming step."""
+        assert isinstance(pl_module, EmbeddingModule)
+        self.values = self.apply(trainer, pl_module)
+
+    @abstractmethod
+    def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
+        """Sets this step's values and returns them by logger key."""

@@ -1,0 +1,1 @@
+"""The only room, besides the root scripts, that knows Hydra: from configuration to objects."""

@@ -1,0 +1,95 @@
+"""Builds the parts of a run from its configuration."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from polyqwen.data.datamodule import CurriculumDataModule
+from polyqwen.module import EmbeddingModule
+
+
+class Parts(NamedTuple):
+    """Data and model of a run."""
+
+    data: CurriculumDataModule
+    model: EmbeddingModule
+
+
+def make(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
+    """`instantiate` with plain lists and dicts: no class of ours ever sees a configuration."""
+    return instantiate(node, *args, _convert_="all", **kwargs)
+
+
+def build(cfg: DictConfig) -> Parts:
+    """Data module and model; weights are drawn from the global random state."""
+    tasks = {name: make(node) for name, node in cfg.tasks.items()}
+    tokens = make(cfg.model.tokens, prefixes={name: task.prefix for name, task in tasks.items()})
+    curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
+    data = make(cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum)
+    encoder = make(cfg.model.encoder, vocabulary=tokens.vocabulary)
+    model = EmbeddingModule(
+        encoder,
+        make(cfg.model.pooling, encoder.hidden_size),
+        make(cfg.model.projection, encoder.hidden_size),
+        losses={name: make(node) for name, node in cfg.losses.items()},
+        weighting=make(cfg.weighting),
+        metrics={name: make(node) for name, node in cfg.metrics.items()},
+        optimizer=partial(make(cfg.optimizer), total_steps=run_steps(cfg)),
+        start_step=curriculum.start_step,
+    )
+    return Parts(data, model)
+
+
+def run_steps(cfg: DictConfig) -> int:
+    """Optimizer steps of this run."""
+    return int(cfg.curriculum.total_steps - cfg.curriculum.start_step)
+
+
+def build_trainer(cfg: DictConfig) -> pl.Trainer:
+    """The trainer with callbacks and loggers."""
+    steps = run_steps(cfg)
+    every = min(cfg.validate_every, steps)
+    precision = cfg.trainer.precision
+    if precision == "auto":
+        cuda = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
+        precision = "bf16-mixed" if cuda else "32-true"
+    return make(
+        cfg.trainer,
+        precision=precision,
+        max_steps=steps,
+        # Lightning counts loader batches here, not optimizer steps
+        val_check_interval=every * cfg.trainer.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        default_root_dir=cfg.run_dir,
+        callbacks=[make(node) for node in cfg.callbacks.values()],
+        logger=[make(node) for node in cfg.logger.values()],
+    )
+
+
+def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
+    """Takes over the trained parts of another run: encoder, pooling and projection.
+
+    Raises:
+        ValueError: for a missing file or weights of another architecture.
+    """
+    if not Path(checkpoint).is_file():
+        raise ValueError(f"there is no checkpoint {checkpoint}")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    for part in ("encoder", "pooling", "projection"):
+        own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
+        try:
+            getattr(model, part).load_state_dict(own, strict=True)
+        except RuntimeError as error:
+            detail = str(error).splitlines()[1].strip()
+            raise ValueError(
+                f"{checkpoint} does not fit this model's {part}: {detail}; use the configuration "
+                "that it was trained with"
+            ) from error

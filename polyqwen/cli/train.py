@@ -1,0 +1,50 @@
+"""A training run: build, fit, test."""
+
+import json
+import logging
+from pathlib import Path
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from polyqwen.cli.build import build, build_trainer, load_weights
+from polyqwen.cli.results import Results, results_of
+from polyqwen.data.statistics import statistics_table, task_statistics
+from polyqwen.reporting.table import print_results
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> Results:
+    """Trains, tests beside the untrained model, and writes ``results.json`` into the run's folder."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data, model = build(cfg)
+    if cfg.init_from:
+        load_weights(model, cfg.init_from)
+    elif cfg.curriculum.start_step:
+        log.info("starting at step %d from the backbone's weights", cfg.curriculum.start_step)
+    trainer = build_trainer(cfg)
+    OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
+    data.prepare_data()
+    if trainer.is_global_zero:
+        Console().print(statistics_table(task_statistics(data.tables("train"))))
+
+    views = [(task, "none") for task in data.tasks]
+    data.views["test"] = views
+    untrained: Results = {}
+    if cfg.baseline:
+        trainer.test(model, datamodule=data, verbose=False)
+        untrained = results_of(trainer.callback_metrics)
+    trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
+    data.views["test"] = views + [(task, name) for task in data.tasks for name in cfg.ablations]
+    trainer.test(model, datamodule=data, verbose=False)
+    trained = results_of(trainer.callback_metrics)
+    chance = results_of(trainer.callback_metrics, "chance")
+    if trainer.is_global_zero:
+        report = {"trained": trained, "untrained": untrained, "chance": chance}
+        path = Path(cfg.run_dir) / "results.json"
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print_results(trained, untrained, chance)
+        Console().print(f"run: {cfg.run_dir}")
+    return trained

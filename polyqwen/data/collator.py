@@ -1,0 +1,170 @@
+"""Rows to a batch: prefixes and placeholders, every content once, short ones with short ones."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polyqwen.data.batch import Batch, TaskBatch
+from polyqwen.data.dataset import Row, Side
+from polyqwen.data.pictures import Pictures
+from polyqwen.data.tokens import Tokens
+from polyqwen.models.inputs import Chunk, Images
+
+GREY = 127
+
+
+class _Content(NamedTuple):
+    """A framed content: its ids, and where its picture stands."""
+
+    ids: list[int]
+    grid: tuple[int, int]  # visual tokens down and across; (0, 0) without a picture
+    visual_start: int  # row of its first visual token among the batch's
+
+
+class Collator:
+    """Builds batches; called in loader workers.
+
+    Args:
+        tokens: tokenizer and prefixes.
+        pictures: opens and cuts the pictures.
+        visual_tokens: task → largest picture in visual tokens.
+        chunk_tokens: padded tokens that one encoder pass may take, > 0. Fewer mean less padding
+            and less memory at once, more mean fewer passes.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        pictures: Pictures,
+        *,
+        visual_tokens: dict[str, int],
+        chunk_tokens: int = 16384,
+    ) -> None:
+        if chunk_tokens < 1:
+            raise ValueError(f"data.chunk_tokens must be at least 1, got {chunk_tokens}")
+        self.tokens = tokens
+        self.pictures = pictures
+        self.visual_tokens = visual_tokens
+        self.chunk_tokens = chunk_tokens
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        sides: dict[tuple[str, Side], int] = {}  # in order of first sight
+        for row in rows:
+            for side in (row.query, row.document, *row.negatives):
+                sides.setdefault((row.task, side), len(sides))
+        images, contents = self._contents(list(sides))
+        lengths = np.array([len(content.ids) for content in contents])
+        order = np.argsort(lengths, kind="stable")
+        chunks = [
+            self._chunk([contents[i] for i in part]) for part in self._cut(order, lengths[order])
+        ]
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        index = {key: int(place[i]) for key, i in sides.items()}
+        tasks = {
+            task: _task_batch([row for row in rows if row.task == task], index)
+            for task in dict.fromkeys(row.task for row in rows)
+        }
+        return Batch(chunks, images, tasks)
+
+    def _contents(
+        self, sides: Sequence[tuple[str, Side]]
+    ) -> tuple[Images | None, list[_Content]]:
+        """Opens each distinct picture once and frames all contents."""
+        starts: dict[tuple[str | None, tuple[int, int], bool], int] = {}
+        patches: list[NDArray[np.uint8]] = []
+        grids: list[tuple[int, int, int]] = []
+        contents, total = [], 0
+        cell, merge = self.pictures.cell, self.pictures.merge_size
+        for task, side in sides:
+            if side.image is None:
+                contents.append(_Content(self.tokens.frame(task, side.ids, 0), (0, 0), 0))
+                continue
+            height, width = self.pictures.target_size(side.size, self.visual_tokens[task])
+            down, across = height // cell, width // cell
+            picture = (side.image, (height, width), side.grey)
+            if picture not in starts:
+                starts[picture] = total
+                total += down * across
+                patches.append(self.pictures.patches(self._pixels(*picture)))
+                grids.append((1, down * merge, across * merge))
+            ids = self.tokens.frame(task, side.ids, down * across)
+            contents.append(_Content(ids, (down, across), starts[picture]))
+        if not patches:
+            return None, contents
+        images = Images(torch.from_numpy(np.concatenate(patches)), torch.tensor(grids))
+        return images, contents
+
+    def _pixels(self, image: str, target: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
+        if grey:
+            return np.full((*target, 3), GREY, dtype=np.uint8)
+        return self.pictures.pixels(image, target)
+
+    def _cut(self, order: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[list[int]]:
+        """Cuts contents of rising length so that rows × longest stays within `chunk_tokens`."""
+        parts: list[list[int]] = [[]]
+        for content, length in zip(order.tolist(), lengths.tolist(), strict=True):
+            if parts[-1] and (len(parts[-1]) + 1) * length > self.chunk_tokens:
+                parts.append([])
+            parts[-1].append(content)
+        return parts
+
+    def _chunk(self, contents: list[_Content]) -> Chunk:
+        longest = len(contents[-1].ids)
+        ids = np.full((len(contents), longest), self.tokens.pad_id, dtype=np.int64)
+        mask = np.zeros((len(contents), longest), dtype=bool)
+        positions = np.zeros((3, len(contents), longest), dtype=np.int64)
+        visual = []
+        for i, content in enumerate(contents):
+            size = len(content.ids)
+            ids[i, :size] = content.ids
+            mask[i, :size] = True
+            start = content.ids.index(self.tokens.image_id) if content.grid[0] else size
+            positions[:, i, :size] = mrope_positions(size, start, content.grid)
+            count = content.grid[0] * content.grid[1]
+            visual.append(np.arange(content.visual_start, content.visual_start + count))
+        rows = np.concatenate(visual)
+        return Chunk(
+            torch.from_numpy(ids),
+            torch.from_numpy(mask),
+            torch.from_numpy(positions),
+            torch.from_numpy(rows) if len(rows) else None,
+        )
+
+
+def mrope_positions(length: int, start: int, grid: tuple[int, int]) -> NDArray[np.int64]:
+    """M-RoPE positions of one content: (3, length), along time, height and width.
+
+    Text counts on in all three. A picture of `grid` visual tokens at `start` keeps the time it began
+    at and counts rows and columns from there; the text after it goes on behind its longer side.
+    """
+    down, across = grid
+    before = np.tile(np.arange(start), (3, 1))
+    rows, columns = np.divmod(np.arange(down * across), max(across, 1))
+    picture = start + np.stack([np.zeros_like(rows), rows, columns])
+    rest = length - start - down * across
+    after = np.tile(np.arange(rest) + start + max(down, across), (3, 1))
+    return np.concatenate([before, picture, after], axis=1)
+
+
+def _task_batch(rows: list[Row], index: dict[tuple[str, Side], int]) -> TaskBatch:
+    def column(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64)
+
+    negatives = [(i, row.task, side) for i, row in enumerate(rows) for side in row.negatives]
+    scores = [row.score for row in rows]
+    return TaskBatch(
+        query=column([index[row.task, row.query] for row in rows]),
+        document=column([index[row.task, row.document] for row in rows]),
+        query_key=column([row.query.key for row in rows]),
+        document_key=column([row.document.key for row in rows]),
+        row=column([row.row for row in rows]),
+        score=None if None in scores else torch.tensor(scores, dtype=torch.float32),
+        negative=column([index[task, side] for _, task, side in negatives]) if negatives else None,
+        negative_key=column([side.key for _, _, side in negatives]) if negatives else None,
+        negative_row=column([i for i, _, _ in negatives]) if negatives else None,
+    )

@@ -1,0 +1,166 @@
+"""The data of a run: prepared tables, the curriculum's train loader, evaluation loaders."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from polyqwen.data.collator import Collator
+from polyqwen.data.curriculum import Curriculum
+from polyqwen.data.dataset import Ablation, MultiTaskDataset
+from polyqwen.data.pictures import Pictures
+from polyqwen.data.prepare import prepare
+from polyqwen.data.sampler import MicroBatchSampler, StepSampler
+from polyqwen.data.sources import Source
+from polyqwen.data.task import Task
+from polyqwen.data.tokens import Tokens
+
+View = tuple[str, Ablation]  # a task, and what its queries are deprived of
+
+
+class CurriculumDataModule(pl.LightningDataModule):
+    """Feeds tasks by the curriculum's shares; splits ``dev`` and ``test`` task by task.
+
+    Args:
+        source: finds the rows.
+        tasks: task -> its columns and sizes.
+        tokens: tokenizer and prefixes.
+        curriculum: shares by optimizer step.
+        batch_size: rows per process and micro-batch, divided by share among the tasks without a
+            number of their own; None if all have one.
+        rows_per_task: rows per process and micro-batch of each task that names no batch_size
+            itself; None divides `batch_size`.
+        eval_batch_size: rows per batch in evaluation.
+        eval_rows: rows of each task used in validation while training; None for all of ``dev``.
+        seed: of the order of rows.
+        cache: folder of prepared tables.
+        chunk_tokens: padded tokens per encoder pass; see `Collator`.
+        min_visual_tokens: smaller pictures are enlarged.
+        picture_cache_mb: megabytes of decoded pictures kept per process.
+        num_workers: loader processes; 0 loads in the training process.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        tasks: dict[str, Task],
+        tokens: Tokens,
+        curriculum: Curriculum,
+        *,
+        batch_size: int | None = None,
+        rows_per_task: int | None = None,
+        eval_batch_size: int = 64,
+        eval_rows: int | None = None,
+        seed: int = 0,
+        cache: str | Path = ".cache",
+        chunk_tokens: int = 16384,
+        min_visual_tokens: int = 1,
+        picture_cache_mb: int = 256,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source, self.tasks, self.tokens, self.curriculum = source, tasks, tokens, curriculum
+        self.batch_size, self.rows_per_task = batch_size, rows_per_task
+        self.eval_batch_size, self.seed = eval_batch_size, seed
+        self.eval_rows, self.num_workers = eval_rows, num_workers
+        self.cache = Path(cache)
+        self.pictures = Pictures(
+            source.root, min_visual_tokens=min_visual_tokens, cache_mb=picture_cache_mb
+        )
+        self.collator = Collator(
+            tokens,
+            self.pictures,
+            visual_tokens={name: task.visual_tokens for name, task in tasks.items()},
+            chunk_tokens=chunk_tokens,
+        )
+        plain: list[View] = [(task, "none") for task in tasks]
+        self.views: dict[str, list[View]] = {"dev": plain, "test": plain}
+        self._tables: dict[tuple[str, str], Dataset] = {}
+
+    def table(self, task: str, split: str) -> Dataset:
+        """The prepared rows of a split, made on first use."""
+        if (task, split) not in self._tables:
+            self._tables[task, split] = prepare(
+                self.source.reader(task, split),
+                self.tasks[task],
+                self.tokens,
+                self.pictures,
+                self.cache / "tables",
+            )
+        return self._tables[task, split]
+
+    def tables(self, split: str) -> dict[str, Dataset]:
+        """The prepared rows of all tasks."""
+        return {task: self.table(task, split) for task in self.tasks}
+
+    def prepare_data(self) -> None:
+        """Prepares all splits, in one process; the others find them in the cache."""
+        for split in ("train", "dev", "test"):
+            self.tables(split)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Micro-batches of this process from the trainer's current step on."""
+        trainer = self.trainer
+        assert trainer is not None
+        world, accumulate = trainer.world_size, trainer.accumulate_grad_batches
+        cells = world * accumulate
+        dataset = MultiTaskDataset(self.tables("train"))
+        costs = {task: dataset.costs(task) for task in self.tasks}
+        own = {name: task.batch_size or self.rows_per_task for name, task in self.tasks.items()}
+        sampler = MicroBatchSampler(
+            StepSampler(
+                {task: len(rows) for task, rows in costs.items()},
+                self.curriculum,
+                None if self.batch_size is None else self.batch_size * cells,
+                self.seed,
+                {name: rows * cells for name, rows in own.items() if rows},
+            ),
+            accumulate=accumulate,
+            rank=trainer.global_rank,
+            world=world,
+            max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
+            costs=costs,
+        )
+        sampler.start_at(trainer.global_step)
+        return self._loader(dataset, sampler, persistent=True)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader per view of ``dev``."""
+        return [self.eval_loader("dev", view, self.eval_rows) for view in self.views["dev"]]
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader per view of ``test``."""
+        return [self.eval_loader("test", view) for view in self.views["test"]]
+
+    def eval_loader(self, split: str, view: View, limit: int | None = None) -> DataLoader[Any]:
+        """This process's rows of one task, short ones with short ones.
+
+        Args:
+            split: train, dev or test.
+            view: the task, and what its queries are deprived of.
+            limit: at most so many rows, spread evenly over the split.
+        """
+        task, ablation = view
+        dataset = MultiTaskDataset({task: self.table(task, split)}, ablation)
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        costs = dataset.costs(task)
+        chosen = np.unique(np.linspace(0, len(costs) - 1, limit or len(costs)).astype(int))
+        rows = chosen[np.argsort(costs[chosen], kind="stable")][rank::world].tolist()
+        size = self.eval_batch_size
+        batches = [[(task, r) for r in rows[i : i + size]] for i in range(0, len(rows), size)]
+        return self._loader(dataset, batches, persistent=False)
+
+    def _loader(self, dataset: MultiTaskDataset, batches: Any, persistent: bool) -> DataLoader[Any]:
+        workers = self.num_workers if persistent else 0
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=self.collator,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,111 @@
+"""Rows of all tasks of one split, read from the prepared tables."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from datasets import Dataset as Table
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+Ablation = Literal["none", "shuffled_pictures", "grey_pictures", "no_question"]
+ABLATIONS: tuple[Ablation, ...] = ("none", "shuffled_pictures", "grey_pictures", "no_question")
+
+
+class Side(NamedTuple):
+    """One content, tokenised; its picture not yet opened."""
+
+    ids: tuple[int, ...]
+    image: str | None
+    size: tuple[int, int]  # height and width of the picture's file
+    key: int
+    grey: bool = False  # show an empty grey picture of the same size instead
+
+
+class Row(NamedTuple):
+    """One prepared example."""
+
+    task: str
+    row: int
+    query: Side
+    document: Side
+    negatives: tuple[Side, ...]
+    score: float | None
+
+
+class MultiTaskDataset(Dataset[Row]):
+    """Addressed by (task, row).
+
+    Args:
+        tables: task → its prepared table.
+        ablation: what the queries are deprived of, for evaluation: ``shuffled_pictures`` gives each
+            the picture of another row, ``grey_pictures`` an empty one, ``no_question`` no text.
+    """
+
+    def __init__(self, tables: dict[str, Table], ablation: Ablation = "none") -> None:
+        if ablation not in ABLATIONS:
+            raise ValueError(f"ablation must be one of {', '.join(ABLATIONS)}, got {ablation!r}")
+        self.tables = tables
+        self.ablation = ablation
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self.tables.values())
+
+    def __getitem__(self, address: tuple[str, int]) -> Row:
+        task, row = address
+        record = self.tables[task][row]
+        query = self._ablated(_side(record["query"]), task, row)
+        return Row(
+            task=task,
+            row=row,
+            query=query,
+            document=_side(record["document"]),
+            negatives=tuple(_side(negative) for negative in record["negatives"]),
+            score=record["score"],
+        )
+
+    def __getitems__(self, addresses: Sequence[tuple[str, int]]) -> list[Row]:
+        return [self[address] for address in addresses]
+
+    def _ablated(self, query: Side, task: str, row: int) -> Side:
+        if self.ablation == "no_question":
+            return query._replace(ids=())
+        if query.image is None:
+            return query
+        if self.ablation == "grey_pictures":
+            return query._replace(grey=True)
+        if self.ablation == "shuffled_pictures":
+            rows = len(self.tables[task])
+            other = self.tables[task][(row + rows // 2) % rows]["query"]
+            return query._replace(image=other["image"], size=(other["height"], other["width"]))
+        return query
+
+    def costs(self, task: str) -> NDArray[np.int64]:
+        """Tokens of each row, a measure of its work: (rows,)."""
+        return np.asarray(self.tables[task].data.column("cost"), dtype=np.int64)
+
+    def texts(self, task: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """What a person reads of rows: query and document texts, pictures and info columns."""
+        records = self.tables[task][list(rows)]
+        return [
+            {
+                "query_text": query["text"],
+                "query_image": query["image"],
+                "document_text": document["text"],
+                "document_image": document["image"],
+                **json.loads(info),
+            }
+            for query, document, info in zip(
+                records["query"], records["document"], records["info"], strict=True
+            )
+        ]
+
+
+def _side(record: dict[str, Any]) -> Side:
+    return Side(
+        ids=tuple(record["ids"]),
+        image=record["image"],
+        size=(record["height"], record["width"]),
+        key=record["key"],
+    )

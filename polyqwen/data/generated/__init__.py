@@ -1,0 +1,5 @@
+"""A small multilingual data set made from nothing: five tasks to try every part of polyqwen on."""
+
+from polyqwen.data.generated.build import generate
+
+__all__ = ["generate"]

@@ -1,0 +1,172 @@
+"""The language of questions and answers about scenes.
+
+An object is named by its shape, and asked for colour and texture, or named by its colour, and asked
+for shape and texture. Questions by position are left out on purpose.
+"""
+
+import random
+from typing import NamedTuple
+
+from polyqwen.data.generated.scenes import Thing
+
+SHAPE_NAMES = {
+    "en": {},
+    "vi": {
+        "circle": "hình tròn",
+        "square": "hình vuông",
+        "triangle": "hình tam giác",
+        "star": "ngôi sao",
+        "cross": "chữ thập",
+        "moon": "mặt trăng",
+        "diamond": "hình thoi",
+        "heart": "trái tim",
+    },
+    "zh": {
+        "circle": "圆形",
+        "square": "正方形",
+        "triangle": "三角形",
+        "star": "星星",
+        "cross": "十字",
+        "moon": "月亮",
+        "diamond": "菱形",
+        "heart": "心形",
+    },
+}
+COLOUR_NAMES = {
+    "en": {},
+    "vi": {
+        "red": "đỏ",
+        "orange": "cam",
+        "yellow": "vàng",
+        "green": "xanh lá",
+        "blue": "xanh dương",
+        "purple": "tím",
+        "pink": "hồng",
+        "black": "đen",
+    },
+    "zh": {
+        "red": "红色",
+        "orange": "橙色",
+        "yellow": "黄色",
+        "green": "绿色",
+        "blue": "蓝色",
+        "purple": "紫色",
+        "pink": "粉色",
+        "black": "黑色",
+    },
+}
+TEXTURE_NAMES = {
+    "en": {},
+    "vi": {
+        "solid": "tô kín",
+        "striped": "kẻ sọc",
+        "dotted": "chấm bi",
+        "outline": "viền rỗng",
+    },
+    "zh": {"solid": "实心", "striped": "条纹", "dotted": "圆点", "outline": "空心"},
+}
+_COMMA = {"en": ", ", "vi": ", ", "zh": "，"}
+
+# kind → language → phrasings; {0} is the name of the object's shape or colour.
+FULL: dict[str, dict[str, tuple[str, ...]]] = {
+    "shape": {
+        "en": (
+            "What does the {0} look like?",
+            "Describe the {0}.",
+            "Which colour and pattern has the {0}?",
+        ),
+        "vi": ("{0} trông như thế nào?", "Hãy tả {0}.", "{0} có màu và kiểu tô nào?"),
+        "zh": ("{0}是什么样子的？", "请描述{0}。", "{0}是什么颜色和花纹？"),
+    },
+    "colour": {
+        "en": (
+            "What is the {0} thing?",
+            "Describe the {0} thing.",
+            "Which shape and pattern has the {0} thing?",
+        ),
+        "vi": (
+            "Vật màu {0} là gì?",
+            "Hãy tả vật màu {0}.",
+            "Vật màu {0} có hình và kiểu tô nào?",
+        ),
+        "zh": ("{0}的东西是什么？", "请描述{0}的东西。", "{0}的东西是什么形状和花纹？"),
+    },
+}
+# The same with the texture left out of the answer.
+BRIEF: dict[str, dict[str, tuple[str, ...]]] = {
+    "shape": {
+        "en": ("What colour is the {0}?", "Name only the colour of the {0}."),
+        "vi": ("{0} màu gì?", "Chỉ nêu màu của {0}."),
+        "zh": ("{0}是什么颜色？", "只说{0}的颜色。"),
+    },
+    "colour": {
+        "en": ("What shape is the {0} thing?", "Name only the shape of the {0} thing."),
+        "vi": ("Vật màu {0} hình gì?", "Chỉ nêu hình của vật màu {0}."),
+        "zh": ("{0}的东西是什么形状？", "只说{0}的东西的形状。"),
+    },
+}
+# Follow-ups: whether the answer names the texture follows from the first question.
+ELLIPTIC: dict[str, dict[str, tuple[str, ...]]] = {
+    "shape": {
+        "en": ("And the {0}?", "What about the {0}?"),
+        "vi": ("Còn {0}?", "Thế {0} thì sao?"),
+        "zh": ("{0}呢？", "那{0}呢？"),
+    },
+    "colour": {
+        "en": ("And the {0} one?", "What about the {0} one?"),
+        "vi": ("Còn vật màu {0}?", "Thế vật màu {0} thì sao?"),
+        "zh": ("{0}的呢？", "那{0}的呢？"),
+    },
+}
+# The one not spoken of yet: needs the whole history.
+REMAINING: dict[str, tuple[str, ...]] = {
+    "en": ("And the remaining one?", "What about the last one?"),
+    "vi": ("Còn vật còn lại?", "Thế vật cuối cùng thì sao?"),
+    "zh": ("剩下的那个呢？", "最后一个呢？"),
+}
+
+
+class Ask(NamedTuple):
+    """How a conversation asks: by ``shape`` or ``colour``, its language, with texture or not."""
+
+    kind: str
+    language: str
+    texture: bool = True
+
+
+def _name(names: dict[str, dict[str, str]], language: str, word: str) -> str:
+    return names[language].get(word, word)  # the English words are the keys
+
+
+def answer(thing: Thing, ask: Ask) -> str:
+    """What the object looks like, in the words of the question's language."""
+    shape = _name(SHAPE_NAMES, ask.language, thing.shape)
+    colour = _name(COLOUR_NAMES, ask.language, thing.colour)
+    seen = colour if ask.kind == "shape" else shape
+    if not ask.texture:
+        return seen
+    return seen + _COMMA[ask.language] + _name(TEXTURE_NAMES, ask.language, thing.texture)
+
+
+def _fill(
+    phrasings: dict[str, dict[str, tuple[str, ...]]], thing: Thing, ask: Ask, rng: random.Random
+) -> str:
+    names = SHAPE_NAMES if ask.kind == "shape" else COLOUR_NAMES
+    word = thing.shape if ask.kind == "shape" else thing.colour
+    text = rng.choice(phrasings[ask.kind][ask.language]).format(_name(names, ask.language, word))
+    return text[0].upper() + text[1:]
+
+
+def question(thing: Thing, ask: Ask, rng: random.Random) -> str:
+    """A question that stands alone."""
+    return _fill(FULL if ask.texture else BRIEF, thing, ask, rng)
+
+
+def follow_up(thing: Thing, ask: Ask, rng: random.Random) -> str:
+    """An elliptic question after others asked the same way."""
+    return _fill(ELLIPTIC, thing, ask, rng)
+
+
+def remaining(ask: Ask, rng: random.Random) -> str:
+    """The question for the only object not spoken of."""
+    return rng.choice(REMAINING[ask.language])

@@ -1,0 +1,129 @@
+"""Pictures: from a file under the data root to patches, decoded late and kept within a budget."""
+
+import math
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_FILE_PIXELS = 50_000_000  # checked in the header, before a bomb can unfold
+
+
+class Pictures:
+    """Opens, resizes and cuts pictures as Qwen2-VL's processor does, in uint8.
+
+    Args:
+        root: folder that every picture must lie in.
+        patch_size: side of a patch in pixels.
+        merge_size: patches along each side of one visual token.
+        min_visual_tokens: smaller pictures are enlarged to this many visual tokens.
+        cache_mb: megabytes of resized pictures to keep in this process, >= 0.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        patch_size: int = 14,
+        merge_size: int = 2,
+        min_visual_tokens: int = 1,
+        cache_mb: int = 256,
+    ) -> None:
+        self.root = Path(root).resolve()
+        self.patch_size = patch_size
+        self.merge_size = merge_size
+        self.min_visual_tokens = min_visual_tokens
+        self._budget = cache_mb * 2**20
+        self._used = 0
+        self._cache: OrderedDict[tuple[str, int, int], NDArray[np.uint8]] = OrderedDict()
+
+    @property
+    def cell(self) -> int:
+        """Side in pixels of the square that becomes one visual token."""
+        return self.patch_size * self.merge_size
+
+    def path(self, name: str) -> Path:
+        """The file of a picture; refuses whatever leads out of the data root."""
+        path = (self.root / name).resolve()
+        if not path.is_relative_to(self.root):
+            raise ValueError(f"picture {name!r} lies outside the data root {self.root}")
+        return path
+
+    def open(self, name: str) -> Image.Image:
+        """The decoded picture: upright, RGB, transparency on white."""
+        path = self.path(name)
+        try:
+            with Image.open(path, formats=FORMATS) as file:
+                _check_pixels(file, name)
+                file.load()
+                image = ImageOps.exif_transpose(file)
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"picture {path} cannot be read: {error}") from error
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Height and width of the upright picture, from the header only."""
+        path = self.path(name)
+        try:
+            with Image.open(path, formats=FORMATS) as file:
+                _check_pixels(file, name)
+                turned = file.getexif().get(0x0112, 1) >= 5
+                width, height = file.size
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"picture {path} cannot be read: {error}") from error
+        return (width, height) if turned else (height, width)
+
+    def target_size(self, size: tuple[int, int], max_visual_tokens: int) -> tuple[int, int]:
+        """Height and width after resizing, both multiples of `cell`."""
+        height, width = size
+        area = self.cell**2
+        return smart_resize(
+            height,
+            width,
+            factor=self.cell,
+            min_pixels=self.min_visual_tokens * area,
+            max_pixels=max_visual_tokens * area,
+        )
+
+    def visual_tokens(self, size: tuple[int, int], max_visual_tokens: int) -> int:
+        """Visual tokens of a picture of this size."""
+        height, width = self.target_size(size, max_visual_tokens)
+        return height * width // self.cell**2
+
+    def pixels(self, name: str, target: tuple[int, int]) -> NDArray[np.uint8]:
+        """The picture resized to `target`: (height, width, 3) uint8, from the cache if it is there."""
+        key = (name, *target)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        image = self.open(name)
+        if image.size != (target[1], target[0]):
+            image = image.resize((target[1], target[0]), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image, dtype=np.uint8)
+        if pixels.nbytes <= self._budget:
+            self._cache[key] = pixels
+            self._used += pixels.nbytes
+            while self._used > self._budget:
+                self._used -= self._cache.popitem(last=False)[1].nbytes
+        return pixels
+
+    def patches(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) -> (patches, 3 · patch²); the patches of one visual token follow each other."""
+        size, merge = self.patch_size, self.merge_size
+        rows, columns = pixels.shape[0] // self.cell, pixels.shape[1] // self.cell
+        grid = pixels.reshape(rows, merge, size, columns, merge, size, 3)
+        return grid.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * size * size)
+
+
+def _check_pixels(file: Image.Image, name: str) -> None:
+    if math.prod(file.size) > MAX_FILE_PIXELS:
+        raise ValueError(
+            f"picture {name} has {math.prod(file.size):,} pixels, more than {MAX_FILE_PIXELS:,}"
+        )

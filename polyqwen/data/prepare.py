@@ -1,0 +1,143 @@
+"""Tokenises a split once and keeps it as a memory-mapped Arrow file.
+
+The file is named by everything it depends on, so an edited data set or another tokenizer makes a
+new one. It is written under a temporary name and renamed: a killed preparation leaves nothing
+behind that could be taken for a whole one.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset
+
+from polyqwen.data.pictures import Pictures
+from polyqwen.data.readers.base import Reader
+from polyqwen.data.task import Task
+from polyqwen.data.tokens import Tokens
+from polyqwen.data.types import Content, Example
+
+VERSION = 1  # raise when the columns or their meaning change
+ROWS = 1000  # rows tokenised and written at a time
+
+CONTENT = pa.struct(
+    [
+        ("ids", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("image", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("key", pa.int64()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("query", CONTENT),
+        ("document", CONTENT),
+        ("negatives", pa.list_(CONTENT)),
+        ("score", pa.float32()),
+        ("info", pa.string()),  # JSON: its keys differ from task to task
+        ("cost", pa.int32()),
+    ]
+)
+
+
+def prepare(reader: Reader, task: Task, tokens: Tokens, pictures: Pictures, cache: Path) -> Dataset:
+    """The split as an Arrow table on disk, made now or found in the cache.
+
+    Raises:
+        ValueError: for a split without rows, or a row that cannot be used.
+    """
+    parts = (VERSION, reader.fingerprint(), tokens.fingerprint(), sorted(task.fields.items()))
+    parts += (task.turn_names, task.info, task.visual_tokens, pictures.cell)
+    name = hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+    path = cache / f"{name}.arrow"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = cache / f"{name}.{os.getpid()}.tmp"
+        try:
+            _write(temporary, _examples(reader, task), task, tokens, pictures)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    dataset = Dataset.from_file(str(path))
+    if not len(dataset):
+        raise ValueError(f"no rows in {reader.fingerprint()}")
+    return dataset
+
+
+def _examples(reader: Reader, task: Task) -> Iterator[tuple[str, Example]]:
+    for where, record in reader:
+        yield where, task.example(record, where)
+
+
+def _write(
+    path: Path,
+    examples: Iterable[tuple[str, Example]],
+    task: Task,
+    tokens: Tokens,
+    pictures: Pictures,
+) -> None:
+    stream = iter(examples)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
+        while rows := list(islice(stream, ROWS)):
+            table = pa.Table.from_pylist(_rows(rows, task, tokens, pictures), schema=SCHEMA)
+            writer.write_table(table)
+
+
+def _rows(
+    rows: list[tuple[str, Example]], task: Task, tokens: Tokens, pictures: Pictures
+) -> list[dict[str, Any]]:
+    contents = [c for _, e in rows for c in (e.query, e.positive, *e.negatives) if c is not None]
+    ids = dict(zip(contents, tokens.encode([c.text for c in contents]), strict=True))
+    return [_row(where, e, ids, task, pictures) for where, e in rows]
+
+
+def _row(
+    where: str, example: Example, ids: dict[Content, list[int]], task: Task, pictures: Pictures
+) -> dict[str, Any]:
+    def column(content: Content) -> dict[str, Any]:
+        height, width = _size(content, where, pictures)
+        return {
+            "ids": ids[content],
+            "text": content.text,
+            "image": content.image,
+            "height": height,
+            "width": width,
+            "key": content.key,
+        }
+
+    assert example.positive is not None
+    query, document = column(example.query), column(example.positive)
+    negatives = [column(content) for content in example.negatives]
+    cost = sum(_cost(side, task, pictures) for side in (query, document, *negatives))
+    return {
+        "query": query,
+        "document": document,
+        "negatives": negatives,
+        "score": example.score,
+        "info": json.dumps(example.info or {}, ensure_ascii=False),
+        "cost": cost,
+    }
+
+
+def _size(content: Content, where: str, pictures: Pictures) -> tuple[int, int]:
+    if content.image is None:
+        return 0, 0
+    try:
+        return pictures.size(content.image)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _cost(side: dict[str, Any], task: Task, pictures: Pictures) -> int:
+    """Tokens of one side, a measure of its work."""
+    if side["image"] is None:
+        return len(side["ids"])
+    size = (side["height"], side["width"])
+    return len(side["ids"]) + pictures.visual_tokens(size, task.visual_tokens)

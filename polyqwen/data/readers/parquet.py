@@ -1,0 +1,37 @@
+"""Parquet files, read in record batches: memory does not grow with the file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from polyqwen.data.readers.base import Record, existing, file_fingerprint
+
+
+class ParquetReader:
+    """Rows of a ``.parquet`` file, or of all such files in a folder, in the order of their names.
+
+    Args:
+        path: the file or folder.
+        batch_rows: rows decoded at a time, > 0.
+    """
+
+    def __init__(self, path: Path, batch_rows: int = 1024) -> None:
+        path = existing(Path(path))
+        self.paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not self.paths:
+            raise ValueError(f"{path} holds no .parquet files")
+        self.batch_rows = batch_rows
+
+    def __iter__(self) -> Iterator[tuple[str, Record]]:
+        for path in self.paths:
+            number = 0
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(self.batch_rows):
+                    for record in batch.to_pylist():
+                        yield f"{path}, row {number}", record
+                        number += 1
+
+    def fingerprint(self) -> str:
+        """See `Reader.fingerprint`."""
+        return file_fingerprint(self.paths)

@@ -1,0 +1,121 @@
+"""What the data path knows of a task: which columns are what, its prefix, its share of a batch."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from polyqwen.data.types import Content, Example
+
+FIELDS = (
+    "query_text",
+    "query_image",
+    "document_text",
+    "document_image",
+    "negatives",
+    "score",
+    "turns",
+)
+
+
+class Task:
+    """Turns records with any column names into examples.
+
+    Args:
+        fields: field → column. Fields are query_text, query_image, document_text, document_image,
+            negatives (a list of texts), score (a number in [0, 1]) and turns (a list of
+            {question, answer}; the last answer is the document, all before it the query).
+        prefix: marks the task's inputs, such as ``<ocr>``.
+        share: rows of this task relative to the others' in a mixed batch, > 0.
+        batch_size: rows of this task in every batch of a process; None divides ``data.batch_size``
+            by share.
+        visual_tokens: largest picture, in visual tokens.
+        turn_question: name of the question inside a turn.
+        turn_answer: name of the answer inside a turn.
+        info: columns carried along for tables per group.
+    """
+
+    def __init__(
+        self,
+        fields: dict[str, str],
+        *,
+        prefix: str,
+        share: float = 1.0,
+        batch_size: int | None = None,
+        visual_tokens: int = 768,
+        turn_question: str = "question",
+        turn_answer: str = "answer",
+        info: tuple[str, ...] = ("lang", "source"),
+    ) -> None:
+        unknown = sorted(set(fields) - set(FIELDS))
+        if unknown:
+            raise ValueError(f"task fields {unknown} are unknown; the fields are {', '.join(FIELDS)}")
+        if not share > 0:
+            raise ValueError(f"a task's share must be positive, got {share}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"a task's batch_size must be at least 1, got {batch_size}")
+        self.fields = dict(fields)
+        self.prefix = prefix
+        self.share = share
+        self.batch_size = batch_size
+        self.visual_tokens = visual_tokens
+        self.turn_names = (turn_question, turn_answer)
+        self.info = tuple(info)
+
+    @property
+    def scored(self) -> bool:
+        """Whether the task's pairs carry a similarity score."""
+        return "score" in self.fields
+
+    def example(self, record: Mapping[str, Any], where: str) -> Example:
+        """One record as an example.
+
+        Raises:
+            ValueError: naming the row and the column for a missing column, an empty side or a score
+                outside [0, 1].
+        """
+        columns = {field: self._column(record, field, where) for field in self.fields}
+        query_text, document_text = columns.get("query_text"), columns.get("document_text")
+        if "turns" in columns:
+            query_text, document_text = self._conversation(columns["turns"], where)
+        return Example(
+            query=self._content(query_text, columns.get("query_image"), "query", where),
+            positive=self._content(document_text, columns.get("document_image"), "document", where),
+            negatives=tuple(Content(str(text)) for text in columns.get("negatives") or ()),
+            score=None if not self.scored else self._score(columns["score"], where),
+            info={name: str(record[name]) for name in self.info if record.get(name) is not None},
+        )
+
+    def _column(self, record: Mapping[str, Any], field: str, where: str) -> Any:
+        name = self.fields[field]
+        if name not in record:
+            raise ValueError(
+                f"{where}: no column {name!r} for {field}; the row has {', '.join(sorted(record))}"
+            )
+        return record[name]
+
+    def _conversation(self, turns: Any, where: str) -> tuple[str, str]:
+        question, answer = self.turn_names
+        try:
+            history = [f"{turn[question]}\n{turn[answer]}" for turn in turns[:-1]]
+            return "\n".join([*history, str(turns[-1][question])]), str(turns[-1][answer])
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"{where}: {self.fields['turns']} must be a non-empty list of "
+                f"{{{question}, {answer}}}, got {str(turns)[:60]}"
+            ) from error
+
+    def _content(self, text: Any, image: Any, side: str, where: str) -> Content:
+        content = Content("" if text is None else str(text).strip(), image or None)
+        if not content.text and not content.image:
+            raise ValueError(f"{where}: the {side} is empty")
+        return content
+
+    def _score(self, value: Any, where: str) -> float:
+        column = self.fields["score"]
+        try:
+            score = float(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {column}={value!r} is not a number") from error
+        if not (math.isfinite(score) and 0.0 <= score <= 1.0):
+            raise ValueError(f"{where}: {column}={value!r} lies outside [0, 1]; rescale it")
+        return score

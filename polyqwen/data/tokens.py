@@ -1,0 +1,143 @@
+"""Texts to token ids: a tokenizer, the task prefixes, and no way for a row to forge a special token."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from polyqwen.models.vocabulary import Vocabulary
+
+PICTURE = ("vision_start", "image_pad", "vision_end")
+PrefixMode = Literal["token", "text", "none"]
+
+
+class Tokens:
+    """The tokenizer with the task prefixes.
+
+    Args:
+        tokenizer: folder or hub id.
+        prefixes: task → its prefix, such as ``<ocr>``.
+        prefix_mode: ``token`` adds each prefix as one new token, ``text`` writes it as plain text,
+            ``none`` leaves it out.
+        max_tokens: longest text in tokens, > 0; longer texts are cut at the end.
+        revision: hub commit, tag or branch; None for folders.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str,
+        *,
+        prefixes: dict[str, str],
+        prefix_mode: PrefixMode = "token",
+        max_tokens: int = 512,
+        revision: str | None = None,
+    ) -> None:
+        if prefix_mode not in ("token", "text", "none"):
+            raise ValueError(f"tokens.prefix_mode must be token, text or none, got {prefix_mode!r}")
+        if max_tokens < 1:
+            raise ValueError(f"tokens.max_tokens must be at least 1, got {max_tokens}")
+        self.max_tokens = max_tokens
+        self.tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
+            tokenizer, revision=revision, trust_remote_code=False
+        )
+        before = len(self.tokenizer)
+        if prefix_mode == "token":
+            self.tokenizer.add_tokens(list(prefixes.values()), special_tokens=True)
+        self.new_tokens = list(range(before, len(self.tokenizer)))
+        self._added = set(self.tokenizer.get_added_vocab().values())
+        self._start, self._end = self._frame()
+        vocabulary = self.tokenizer.get_vocab()
+        self._picture = [vocabulary.get(f"<|{name}|>") for name in PICTURE]
+        self.vocabulary = Vocabulary(
+            size=max(vocabulary.values()) + 1,
+            new_tokens=tuple(self.new_tokens),
+            image_id=self._picture[1],
+        )
+        self._prefix = {
+            task: [] if prefix_mode == "none" else self._prefix_ids(prefix, prefix_mode)
+            for task, prefix in prefixes.items()
+        }
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """What stands at both ends of every content: [CLS] … [SEP], or … end of text."""
+        t = self.tokenizer
+        if t.cls_token_id is not None and t.sep_token_id is not None:
+            return [t.cls_token_id], [t.sep_token_id]
+        return [], [] if t.eos_token_id is None else [t.eos_token_id]
+
+    def _prefix_ids(self, prefix: str, mode: PrefixMode) -> list[int]:
+        if mode == "token":
+            return [int(self.tokenizer.convert_tokens_to_ids(prefix))]
+        return self.encode([prefix])[0]
+
+    @property
+    def pad_id(self) -> int:
+        """Stands at padding; any id will do there, since padding is masked."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    @property
+    def image_id(self) -> int | None:
+        """The placeholder of one visual token; None if the tokenizer knows no pictures."""
+        return self.vocabulary.image_id
+
+    def fingerprint(self) -> str:
+        """Changes whenever the ids of any text could change (prefixes are added later)."""
+        state = self.tokenizer.backend_tokenizer.to_str() + f"|{self.max_tokens}"
+        return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts, cut to `max_tokens`; a text that spells a special token stays plain text."""
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            truncation=True,
+            max_length=self.max_tokens,
+        )["input_ids"]
+        return [
+            self._defused(text) if self._added.intersection(ids) else ids
+            for text, ids in zip(texts, encoded, strict=True)
+        ]
+
+    def _defused(self, text: str) -> list[int]:
+        """Ids of a text in which an added token was found all the same: encoded in two halves of it.
+
+        `split_special_tokens` spares added tokens that are not marked special.
+        """
+        pieces = [text]
+        for token in sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True):
+            pieces = [part for piece in pieces for part in _cut_inside(piece, token)]
+        ids = [
+            i
+            for part in self.tokenizer(pieces, add_special_tokens=False, split_special_tokens=True)[
+                "input_ids"
+            ]
+            for i in part
+        ]
+        return [i for i in ids if i not in self._added][: self.max_tokens]
+
+    def frame(self, task: str, text_ids: Sequence[int], visual_tokens: int) -> list[int]:
+        """The whole content: start, prefix, picture placeholders, text, end."""
+        ids = [*self._start, *self._prefix[task]]
+        if visual_tokens:
+            before, placeholder, after = self._picture
+            if placeholder is None:
+                raise ValueError(
+                    f"a row of task {task} has a picture, but the tokenizer has no <|image_pad|>; "
+                    "choose a multimodal model or tasks without pictures"
+                )
+            ids += [] if before is None else [before]
+            ids += [placeholder] * visual_tokens
+            ids += [] if after is None else [after]
+        return [*ids, *text_ids, *self._end]
+
+
+def _cut_inside(text: str, token: str) -> list[str]:
+    """Cuts a text after the first character of every occurrence of `token`."""
+    first, *rest = text.split(token)
+    pieces = [first]
+    for part in rest:
+        pieces[-1] += token[0]
+        pieces.append(token[1:] + part)
+    return pieces

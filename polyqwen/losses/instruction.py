@@ -1,0 +1,45 @@
+"""Loss of instruction following, text to text."""
+
+from torch import nn
+
+from polyqwen.losses.cosine import CosineLoss
+from polyqwen.losses.info_nce import InfoNCELoss
+from polyqwen.losses.types import LossOutput, Pairs
+
+
+class InstructionLoss(nn.Module):
+    """L = InfoNCE(τ) + mean_i (1 − cos(q_i, d_i)).
+
+    The fifth task of the dynamic task weighting report, which names the two terms and no weights;
+    we add them as they are.
+
+    Args:
+        temperature: τ > 0 of InfoNCE.
+        symmetric: InfoNCE in both directions.
+
+    Attributes:
+        temperature: may be set from outside at any time.
+    """
+
+    def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
+        super().__init__()
+        self.info_nce = InfoNCELoss(temperature, symmetric)
+        self.cosine = CosineLoss()
+
+    @property
+    def temperature(self) -> float:
+        """τ of the inner InfoNCE."""
+        return self.info_nce.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.info_nce.temperature = value
+
+    def forward(self, pairs: Pairs) -> LossOutput:
+        """Both terms over the same rows."""
+        contrastive, cosine = self.info_nce(pairs), self.cosine(pairs)
+        return LossOutput(
+            total=contrastive.total + cosine.total,
+            components=contrastive.components | cosine.components,
+            chance=contrastive.chance,
+        )

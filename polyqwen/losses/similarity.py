@@ -1,0 +1,93 @@
+"""Cosine similarities in full precision, and which documents may serve as negatives."""
+
+import torch
+from torch import Tensor
+
+from polyqwen.losses.types import Pairs
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Casts half types up to float32; float32 and float64 stay as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def cosine_matrix(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines of all pairs of unit vectors, (M, D) and (N, D) → (M, N).
+
+    Autocast is off inside: bf16 rounds a cosine near 1 to steps of 0.004, which a temperature
+    of 0.07 turns into steps of 0.06 in the logits.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return at_least_float32(a) @ at_least_float32(b).T  # (M, N)
+
+
+def paired_cosine(pairs: Pairs) -> Tensor:
+    """Cosine of each query with its own positive, (B,)."""
+    return (at_least_float32(pairs.query) * at_least_float32(pairs.document)).sum(dim=1)  # (B,)
+
+
+def unit_similarity(pairs: Pairs) -> Tensor:
+    """Predicted similarity ŝ = (cos + 1) / 2 of each pair, (B,) in [0, 1]."""
+    return (paired_cosine(pairs) + 1) / 2  # (B,)
+
+
+def candidates(pairs: Pairs) -> Tensor:
+    """The documents every query is compared with: all positives, then all hard negatives.
+
+    Returns:
+        (B + K, D); column j < B of a similarity matrix is ``document[j]``, the rest ``negative``.
+    """
+    if pairs.negative is None:
+        return pairs.document  # (B, D)
+    return torch.cat([pairs.document, pairs.negative])  # (B + K, D)
+
+
+def negative_mask(pairs: Pairs) -> Tensor:
+    """True where a candidate may be a row's negative, (B, B + K).
+
+    A candidate is *no* negative of row i when it is, by content key,
+
+    * a positive of row i's query: the row's own, or that of another row with the same query, in
+      whatever row or hard negative that document turns up again;
+    * the query itself (pairs of sentences share both sides: (A, B) and (C, A)).
+
+    The own positive is thus False here; `candidate_mask` adds it back.
+    """
+    key = _candidate_keys(pairs)  # (B + K,)
+    query, document = _group(pairs.query_key), _group(key)  # (B,), (B + K,)
+    known = key.new_zeros(query.shape[0], key.shape[0], dtype=torch.bool)  # (B, B + K)
+    known[query, document[: query.shape[0]]] = True  # by group of queries, group of documents
+    known = known[query][:, document]  # (B, B + K), by row and candidate
+    return ~known & (key != pairs.query_key[:, None])  # (B, B + K)
+
+
+def candidate_mask(pairs: Pairs) -> Tensor:
+    """True where a candidate counts in a row's softmax: own positive and negatives, (B, B + K)."""
+    mask = negative_mask(pairs)  # (B, B + K)
+    return mask | torch.eye(*mask.shape, dtype=torch.bool, device=mask.device)  # (B, B + K)
+
+
+def own_negative_mask(pairs: Pairs) -> Tensor:
+    """True where a candidate is a hard negative given for this very row, (B, B + K)."""
+    rows = torch.arange(pairs.query.shape[0], device=pairs.query.device)  # (B,)
+    in_batch = torch.full_like(rows, -1)  # no document of the batch was given for a row
+    if pairs.negative is None:
+        given = in_batch
+    elif pairs.negative_row is None:
+        raise ValueError("pairs.negative_row is None, but there are hard negatives: give it, (K,)")
+    else:
+        given = torch.cat([in_batch, pairs.negative_row])  # (B + K,)
+    return given == rows[:, None]  # (B, B + K)
+
+
+def _candidate_keys(pairs: Pairs) -> Tensor:
+    if pairs.negative is None:
+        return pairs.document_key  # (B,)
+    if pairs.negative_key is None:
+        raise ValueError("pairs.negative_key is None, but there are hard negatives: give it, (K,)")
+    return torch.cat([pairs.document_key, pairs.negative_key])  # (B + K,)
+
+
+def _group(key: Tensor) -> Tensor:
+    """Small integers, equal where the keys are equal; without `unique`'s wait for the device."""
+    return torch.searchsorted(key.sort().values, key)  # (N,) in [0, N)

@@ -1,0 +1,35 @@
+"""What an encoder reads: tokens of one chunk of contents, and the pictures of the whole batch."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Images(NamedTuple):
+    """The distinct pictures of a batch, cut into patches.
+
+    Attributes:
+        patches: (P, 3 · patch²) uint8, RGB, ordered as Qwen2-VL expects them (the four patches of a
+            merged token follow each other). One frame only: a still picture's second frame is equal.
+        grid: (I, 3) int64, patches of each picture along time, height and width.
+    """
+
+    patches: Tensor
+    grid: Tensor
+
+
+class Chunk(NamedTuple):
+    """Contents of similar length, padded on the right to the longest.
+
+    Attributes:
+        ids: (B, L) int64.
+        mask: (B, L) bool, True at real tokens.
+        positions: (3, B, L) int64, M-RoPE positions along time, height and width.
+        visual: (V,) int64, for every image placeholder of the chunk in reading order the row of the
+            batch's visual tokens that belongs there; None for a chunk without pictures.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    visual: Tensor | None

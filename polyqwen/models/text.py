@@ -1,0 +1,75 @@
+"""Any Hugging Face text model as an encoder, with the same interface as the multimodal ones."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from polyqwen.models.inputs import Chunk, Images
+from polyqwen.models.loading import load_pretrained
+from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
+
+
+class TextEncoder(nn.Module):
+    """Texts to hidden states with a bidirectional or causal text model (BERT, BGE, Qwen3, …).
+
+    Args:
+        model: the Hugging Face model.
+        vocabulary: sizes and special ids of the tokenizer.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.model = model
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = (
+                None  # BERT's own pooler is never used; its weights would get no gradient
+            )
+        grow_vocabulary(model, vocabulary)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        revision: str | None = None,
+        attention: str = "sdpa",
+        vocabulary: Vocabulary,
+    ) -> "TextEncoder":
+        """Weights of a hub id or a folder; BERT's unused pooler may be absent or left over."""
+        model = load_pretrained(
+            AutoModel,
+            name,
+            revision=revision,
+            ignore=("pooler", "embeddings.position_ids", "cls."),
+            dtype=torch.float32,
+            attn_implementation=attention,
+        )
+        return cls(model, vocabulary=vocabulary)
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], *, attention: str = "sdpa", vocabulary: Vocabulary
+    ) -> "TextEncoder":
+        """Random weights from a transformers configuration (``model_type`` and its sizes)."""
+        full = AutoConfig.for_model(
+            **{**config, "vocab_size": vocabulary.size, "attn_implementation": attention}
+        )
+        return cls(AutoModel.from_config(full), vocabulary=vocabulary)
+
+    @property
+    def hidden_size(self) -> int:
+        """H, width of the hidden states."""
+        return int(self.model.config.hidden_size)
+
+    def encode_images(self, images: Images) -> Tensor:
+        """Refuses: a text model cannot read pictures."""
+        raise ValueError(
+            f"this batch has {len(images.grid)} pictures, but model.encoder is a text model; choose "
+            "tasks without pictures (task=[text_pair]) or a multimodal model (model=tiny)"
+        )
+
+    def forward(self, chunk: Chunk, visual: Tensor | None = None) -> Tensor:
+        """Hidden states (B, L, H); those at padding are meaningless."""
+        return self.model(input_ids=chunk.ids, attention_mask=chunk.mask.long()).last_hidden_state

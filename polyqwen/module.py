@@ -1,0 +1,199 @@
+"""The model and its training step: embed every content once, one loss per task, weigh, sum."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polyqwen.data.batch import Batch, TaskBatch
+from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.metrics.space import SPACE_KEYS
+from polyqwen.metrics.task_metrics import TaskMetrics
+from polyqwen.metrics.types import PairEmbeddings
+from polyqwen.weighting.base import Weighting
+
+
+class StepRecord(NamedTuple):
+    """What the last training step saw, detached, for callbacks to log."""
+
+    total: Tensor
+    outputs: dict[str, LossOutput]
+    weights: dict[str, Tensor]  # λ · boost, as applied
+    gaps: dict[str, Tensor]  # matching minus non-matching cosine
+    rows: dict[str, int]
+
+
+class EmbeddingModule(pl.LightningModule):
+    """Encoder, pooling and projection, with the losses and the weighting that train them.
+
+    A training step embeds all contents of a micro-batch, gives each task's pairs to its loss and
+    returns Σ λ_t · boost_t · L_t. Tasks keep the weighting's order. What changes over time (λ,
+    boost, temperature, loss weights) is set from outside by callbacks.
+
+    Args:
+        encoder: `Qwen2VLEncoder`, `TextEncoder` or anything with their interface.
+        pooling: (B, L, H), mask -> (B, H).
+        projection: (B, H) -> (B, D).
+        losses: task -> loss, for exactly the weighting's tasks.
+        weighting: sets λ.
+        metrics: task -> metrics of its validation and test rows.
+        optimizer: called with (encoder, head), returns what `configure_optimizers` returns.
+        start_step: absolute optimizer step at which the run begins (the switch for phase 2 alone).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        pooling: nn.Module,
+        projection: nn.Module,
+        *,
+        losses: Mapping[str, nn.Module],
+        weighting: Weighting,
+        metrics: Mapping[str, TaskMetrics],
+        optimizer: Callable[..., dict[str, Any]],
+        start_step: int = 0,
+    ) -> None:
+        super().__init__()
+        self.tasks = weighting.tasks
+        for name, given in (("losses", losses), ("metrics", metrics)):
+            if set(given) != set(self.tasks):
+                raise ValueError(
+                    f"model.{name} are given for {sorted(given)}, but the tasks are "
+                    f"{sorted(self.tasks)}"
+                )
+        self.encoder = encoder
+        self.pooling = pooling
+        self.projection = projection
+        self.losses = nn.ModuleDict({task: losses[task] for task in self.tasks})
+        self.weighting = weighting
+        self.metrics = nn.ModuleDict({task: metrics[task] for task in self.tasks})
+        self.optimizer = optimizer
+        self.start_step = start_step
+        self.boost = dict.fromkeys(self.tasks, 1.0)
+        self.record: StepRecord | None = None
+        self._views: dict[str, TaskMetrics] = {}
+
+    @property
+    def step(self) -> int:
+        """Absolute optimizer step, the clock of all schedules."""
+        return self.start_step + self.global_step
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Unit-norm embeddings of all contents of a batch, in its order: (N, D), fp32."""
+        visual = None if batch.images is None else self.encoder.encode_images(batch.images)
+        pooled = [self.pooling(self.encoder(c, visual), c.mask) for c in batch.chunks]
+        return F.normalize(self.projection(torch.cat(pooled)).float(), dim=-1)  # (N, D)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none."""
+        embeddings = self(batch)
+        pairs = {t: select(embeddings, batch.tasks[t]) for t in self.tasks if t in batch.tasks}
+        outputs = {task: self.losses[task](own) for task, own in pairs.items()}
+        factors = dict(zip(self.tasks, self.weighting.weights(self.step), strict=True))
+        weights = {task: factors[task] * self.boost[task] for task in outputs}
+        total = embeddings.sum() * 0.0
+        for task, output in outputs.items():
+            total = total + weights[task] * output.total
+        self._observe(outputs, {task: len(own.query) for task, own in pairs.items()})
+        self.record = StepRecord(
+            total=total.detach(),
+            outputs={t: o._replace(total=o.total.detach()) for t, o in outputs.items()},
+            weights=weights,
+            gaps={task: similarity_gap(own) for task, own in pairs.items()},
+            rows={task: len(own.query) for task, own in pairs.items()},
+        )
+        return total
+
+    def _observe(self, outputs: dict[str, LossOutput], rows: dict[str, int]) -> None:
+        zero = torch.zeros((), device=self.device)
+        losses = [outputs[t].total.detach() if t in outputs else zero for t in self.tasks]
+        chance = [outputs[t].chance if t in outputs else zero for t in self.tasks]
+        counts = torch.tensor([rows.get(t, 0) for t in self.tasks], device=self.device)
+        self.weighting.observe(torch.stack(losses), counts, torch.stack(chance))
+
+    def configure_optimizers(self) -> Any:
+        """Groups for backbone and head; see `polyqwen.optimization`."""
+        return self.optimizer(self.encoder, nn.ModuleList([self.pooling, self.projection]))
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collects the embedded pairs of one view (a task, or a task under an ablation)."""
+        self._collect(batch, self.trainer.datamodule.views["dev"][dataloader_idx])
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """As `validation_step`, on the test split."""
+        self._collect(batch, self.trainer.datamodule.views["test"][dataloader_idx])
+
+    def predict_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> tuple[Pairs, Tensor]:
+        """The embedded pairs of a batch and their rows in the split."""
+        ((_, rows),) = batch.tasks.items()
+        return select(self(batch), rows), rows.row
+
+    def _collect(self, batch: Batch, view: tuple[str, str]) -> None:
+        task, ablation = view
+        name = task if ablation == "none" else f"{task}/{ablation}"
+        if name not in self._views:
+            self._views[name] = copy.deepcopy(self.metrics[task])
+        pairs = select(self(batch), batch.tasks[task])
+        self._views[name].update(
+            PairEmbeddings(
+                pairs.query, pairs.document, pairs.query_key, pairs.document_key, pairs.score
+            )
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/<task>/<metric>``, ``space/<task>/<monitor>`` and ``val/score``.
+
+        The score is the mean over tasks of Spearman (scored pairs) or recall@1 (the others).
+        """
+        self._log_views("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ``test/<task>/<metric>`` and, beside it, ``chance/<task>/<metric>``."""
+        self._log_views("test")
+
+    def _log_views(self, split: str) -> None:
+        # Lightning's own clock is relative to the run; ours is absolute, so it is handed along.
+        values = {"step": float(self.step)}
+        main = []
+        for name, metrics in self._views.items():
+            computed = metrics.compute()
+            main.append(computed["spearman" if metrics.scored else "recall@1"])
+            for key, value in computed.items():
+                monitor = split == "val" and key in SPACE_KEYS
+                values[f"{'space' if monitor else split}/{name}/{key}"] = value
+            if split == "test":
+                chance = metrics.chance().items()
+                values |= {f"chance/{name}/{key}": value for key, value in chance}
+        values[f"{split}/score"] = sum(main) / len(main)
+        self._views.clear()
+        self.log_dict(values)
+
+
+def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:
+    """The pairs of one task out of the batch's embeddings."""
+    return Pairs(
+        query=embeddings[rows.query],
+        document=embeddings[rows.document],
+        query_key=rows.query_key,
+        document_key=rows.document_key,
+        score=rows.score,
+        negative=None if rows.negative is None else embeddings[rows.negative],
+        negative_key=rows.negative_key,
+        negative_row=rows.negative_row,
+    )
+
+
+@torch.no_grad()
+def similarity_gap(pairs: Pairs) -> Tensor:
+    """Mean cosine of a batch's pairs minus that of all other combinations: a scalar."""
+    cosines = pairs.query @ pairs.document.T  # (B, B)
+    rows = len(cosines)
+    matching = cosines.diagonal().mean()
+    others = (cosines.sum() - cosines.diagonal().sum()) / max(rows * (rows - 1), 1)
+    return matching - others

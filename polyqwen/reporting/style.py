@@ -1,0 +1,91 @@
+"""One look for all figures: a fixed colour per task, quiet axes."""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito, 2008: distinguishable with every common kind of colour blindness.
+TASK_COLOURS = {
+    "text_pair": "#0072B2",
+    "ocr": "#D55E00",
+    "vqa_single": "#009E73",
+    "vqa_multi": "#CC79A7",
+    "instruction": "#56B4E9",
+}
+OTHER_COLOURS = ("#E69F00", "#6A51A3", "#8C564B", "#637939", "#843C39", "#3B6E8F", "#B8860B")
+INK, MUTED, FAINT = "#222222", "#777777", "#DDDDDD"
+RIGHT, WRONG = "#1B7F3B", "#C0392B"
+
+_RC: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#EEEEEE",
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a document is no formula
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.facecolor": "white",
+    "savefig.dpi": 150,
+}
+
+
+def figure_style(fonts: Sequence[str] = ("DejaVu Sans",)) -> AbstractContextManager[Any]:
+    """Matplotlib settings of this package, for a ``with`` block around drawing *and* saving."""
+    import matplotlib
+
+    return matplotlib.rc_context({**_RC, "font.family": list(fonts)})
+
+
+def task_colours(tasks: Iterable[str]) -> dict[str, str]:
+    """A colour per task, known tasks first: fixed for these, by a hash of the name for others.
+
+    Other tasks that fall on the same colour move on to the next free one in the order of their
+    names, so a set of tasks looks the same in every figure.
+    """
+    names = set(tasks)
+    colours = {task: colour for task, colour in TASK_COLOURS.items() if task in names}
+    for task in sorted(names - set(colours)):
+        start = zlib.crc32(task.encode()) % len(OTHER_COLOURS)
+        wheel = OTHER_COLOURS[start:] + OTHER_COLOURS[:start]
+        free = [colour for colour in wheel if colour not in colours.values()]
+        colours[task] = (free or wheel)[0]
+    return colours
+
+
+def panels(count: int, width: float = 4.2, height: float = 2.8) -> "tuple[Figure, list[Axes]]":
+    """A figure of ``count`` ≥ 1 equal panels, at most three beside each other."""
+    from matplotlib.figure import Figure
+
+    columns = {1: 1, 2: 2, 4: 2}.get(count, 3)
+    rows = -(-count // columns)
+    width = 7.5 if count == 1 else width
+    height = 3.6 if count == 1 else height
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for spare in axes[count:]:
+        spare.remove()
+    return figure, axes[:count]
+
+
+def save(figure: "Figure", out: Path) -> Path:
+    """Writes the figure, creating its folder, and returns where."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+    return out

@@ -1,0 +1,143 @@
+"""Results per task: trained, untrained and chance under each other."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Results = Mapping[str, Mapping[str, float]]  # task → metric → value
+
+HEADINGS = {
+    "recall@1": "R@1",
+    "recall@5": "R@5",
+    "recall@10": "R@10",
+    "mrr": "MRR",
+    "ndcg@10": "nDCG@10",
+    "spearman": "Spearman",
+    "gap": "Gap",
+}
+MISSING = "–"
+
+
+class Row(NamedTuple):
+    """One line of a results table; ``better`` compares each value with the untrained model's."""
+
+    task: str
+    model: str
+    pool: str
+    cells: tuple[str, ...]
+    better: tuple[bool | None, ...]
+
+
+def format_value(value: float | None) -> str:
+    """Three decimals; a dash for what is missing or undefined."""
+    return MISSING if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def table_rows(
+    results: Results, baseline: Results | None = None, chance: Results | None = None
+) -> list[Row]:
+    """Rows of the table, up to three per task.
+
+    Args:
+        results: metrics by task of the trained model.
+        baseline: the same of the untrained model, or None.
+        chance: the same of a random order, or None.
+
+    Raises:
+        ValueError: the baseline or chance names a task that has no results.
+    """
+    models = {"trained": results, "untrained": baseline or {}, "chance": chance or {}}
+    for model, values in models.items():
+        if unknown := sorted(set(values) - set(results)):
+            raise ValueError(f"{model} has tasks {unknown}, results only {sorted(results)}")
+    return [
+        _row(task, model, values[task], results[task], (baseline or {}).get(task, {}))
+        for task in results
+        for model, values in models.items()
+        if task in values
+    ]
+
+
+def _row(
+    task: str,
+    model: str,
+    values: Mapping[str, float],
+    trained: Mapping[str, float],
+    untrained: Mapping[str, float],
+) -> Row:
+    first = model == "trained"
+    pool = trained.get("pool")
+    better: list[bool | None] = []
+    for name in HEADINGS:
+        pair = (values.get(name, math.nan), untrained.get(name, math.nan))
+        known = first and not any(map(math.isnan, pair)) and pair[0] != pair[1]
+        better.append(pair[0] > pair[1] if known else None)
+    return Row(
+        task=task if first else "",
+        model=model,
+        pool=f"{pool:,.0f}" if first and pool is not None else "",
+        cells=tuple(format_value(values.get(name)) for name in HEADINGS),
+        better=tuple(better),
+    )
+
+
+def results_table(
+    results: Results,
+    baseline: Results | None = None,
+    chance: Results | None = None,
+    title: str | None = None,
+) -> "Table":
+    """A table for the terminal, about 90 columns wide.
+
+    Trained values are green above the untrained model's and red below.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Task", no_wrap=True, style="bold")
+    table.add_column("Model", no_wrap=True)
+    for heading in ("Pool", *HEADINGS.values()):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rows = table_rows(results, baseline, chance)
+    colours = {True: "[green]{}[/]", False: "[red]{}[/]", None: "{}"}
+    for i, row in enumerate(rows):
+        cells = [colours[b].format(c) for c, b in zip(row.cells, row.better, strict=True)]
+        last = i + 1 == len(rows) or bool(rows[i + 1].task)
+        style = None if row.model == "trained" else "dim"
+        table.add_row(row.task, row.model, row.pool, *cells, style=style, end_section=last)
+    return table
+
+
+def print_results(
+    results: Results,
+    baseline: Results | None = None,
+    chance: Results | None = None,
+    title: str | None = None,
+    console: "Console | None" = None,
+) -> None:
+    """Prints ``results_table`` to ``console``, by default the terminal."""
+    from rich.console import Console
+
+    (console or Console()).print(results_table(results, baseline, chance, title))
+
+
+def markdown_table(
+    results: Results, baseline: Results | None = None, chance: Results | None = None
+) -> str:
+    """The same table in GitHub's Markdown; trained rows are bold where they beat the untrained."""
+    headings = ("Task", "Model", "Pool", *HEADINGS.values())
+    lines = [_markdown_line(headings), "|:--|:--|" + "--:|" * (len(headings) - 2)]
+    for row in table_rows(results, baseline, chance):
+        pairs = zip(row.cells, row.better, strict=True)
+        cells = [f"**{cell}**" if better else cell for cell, better in pairs]
+        lines.append(_markdown_line((row.task, row.model, row.pool, *cells)))
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

@@ -1,0 +1,98 @@
+"""Text of any language in figures: wrapping by width, and what to do about missing glyphs."""
+
+import unicodedata
+from functools import cache
+
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "SimHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Droid Sans Fallback",
+    "Arial Unicode MS",
+)
+
+
+@cache
+def text_fonts() -> tuple[str, ...]:
+    """DejaVu Sans, and the first installed font with Chinese glyphs if there is one."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return ("DejaVu Sans", *[name for name in CJK_FONTS if name in installed][:1])
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    paths = [findfont(FontProperties(family=[name])) for name in text_fonts()]
+    return frozenset().union(*[get_font(path).get_charmap() for path in paths])
+
+
+def drawable(text: str) -> str:
+    """Text that the available fonts can draw.
+
+    Composed to NFC, since Vietnamese in combining marks is drawn with marks out of place; spaces
+    and line breaks become single spaces and invisible characters go. A character without a glyph
+    becomes its code point, such as ``U+4E2D``: readable, searchable and free of the warning that
+    matplotlib gives for every single one.
+    """
+    known = _known_characters()
+    shown = []
+    for character in " ".join(unicodedata.normalize("NFC", text).split()):
+        if ord(character) in known and unicodedata.category(character) not in ("Cc", "Cf"):
+            shown.append(character)
+        elif unicodedata.category(character) not in ("Cc", "Cf", "Mn"):
+            shown.append(f" U+{ord(character):04X} ")
+    return " ".join("".join(shown).split())
+
+
+def display_width(text: str) -> int:
+    """Columns of a text: wide East Asian characters take two, combining marks none."""
+    wide = {"W": 2, "F": 2}
+    return sum(
+        0 if unicodedata.combining(c) else wide.get(unicodedata.east_asian_width(c), 1)
+        for c in text
+    )
+
+
+def wrap_text(text: str, width: int, max_lines: int = 4) -> str:
+    """Breaks a text into at most ``max_lines`` lines of ``width`` columns; the rest becomes "…".
+
+    Breaks at spaces where it can, and inside words that are longer than a line, which is how text
+    without spaces is written anyway.
+
+    Raises:
+        ValueError: ``width`` is below 4 or ``max_lines`` below 1.
+    """
+    if width < 4 or max_lines < 1:
+        raise ValueError(f"width={width} must be 4 or more and max_lines={max_lines} 1 or more")
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if display_width(joined) <= width:
+            lines[-1] = joined
+            continue
+        pieces = _cut(word, width)
+        lines = (lines if lines[-1] else lines[:-1]) + pieces
+    if len(lines) > max_lines:
+        last = _cut(lines[max_lines - 1], width - 1)[0]
+        lines = [*lines[: max_lines - 1], last + "…"]
+    return "\n".join(lines)
+
+
+def _cut(word: str, width: int) -> list[str]:
+    """Cuts a word into pieces of at most ``width`` columns."""
+    pieces = [""]
+    for character in word:
+        if display_width(pieces[-1] + character) > width:
+            pieces.append("")
+        pieces[-1] += character
+    return pieces

@@ -1,0 +1,132 @@
+"""Strategic task weighting."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.base import Weighting, Window
+
+
+class StrategicTaskWeighting(Weighting):
+    """Weights that follow the inverse of each task's recent loss (STW).
+
+    ``λ_t = β(step) · norm_t[(l̄ / l_t) · α_t]``, with l_t the mean loss of task t since the last
+    update and l̄ the mean of l_t over the tasks seen (viPolyQwen, "Dynamic Task Weighting"). It
+    balances loss *values*, not gradients, and rewards losses that fall to zero, hence the floor.
+
+    Deviations from the report: weights are normalised (their sum is a hidden learning rate), kept
+    within bounds, and change gradually, also on the way back to the static weights. A task counts
+    as seen from ``min_samples`` rows on; others keep their base weight. β is applied when weights
+    are read, so it switches at its very step, and multiplies the static weights too.
+
+    Args:
+        static: task -> weight, within ``bounds``; start and fallback.
+        alpha: task -> factor, > 0; 1 for tasks left out. Names of tasks that do not take part are
+            ignored, so that one table serves every choice of tasks.
+        beta: ``foundation`` (> 0) before step ``until_step``, ``balance`` (> 0) from it on;
+            ``until_step`` None: ``foundation`` throughout.
+        normalize: "sum_to_T" scales the seen tasks' weights to sum to their number, or "none".
+        min_tasks: tasks that must be seen, >= 1; with fewer the static weights are the target.
+        min_samples: rows that make a task seen, >= 1.
+        loss_floor: smallest mean loss to use, > 0.
+        bounds: smallest and largest base weight.
+        rate_limit: largest factor of change per update, > 1; None: no limit.
+        collect: "loss", or "relative" for losses divided by their chance level.
+        eval_steps: optimizer steps between updates, >= 1.
+
+    Raises:
+        ValueError: an argument is out of range, or a static weight is outside ``bounds``.
+    """
+
+    def __init__(
+        self,
+        static: Mapping[str, float],
+        alpha: Mapping[str, float],
+        beta: Mapping[str, float | None],
+        normalize: str = "sum_to_T",
+        min_tasks: int = 2,
+        min_samples: int = 8,
+        loss_floor: float = 1e-3,
+        bounds: tuple[float, float] = (0.05, 20.0),
+        rate_limit: float | None = 1.5,
+        collect: str = "loss",
+        eval_steps: int = 100,
+    ) -> None:
+        super().__init__(static, eval_steps)
+        self.foundation, self.balance, self.until_step = _read_beta(beta)
+        for task, factor in alpha.items():
+            _check(factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite")
+        low, high = bounds
+        _check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")
+        _check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
+        _check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
+        _check(min_samples >= 1, "min_samples", min_samples, ">= 1")
+        _check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
+        _check(0.0 < low < high, "bounds", bounds, "[low, high] with 0 < low < high")
+        _check(rate_limit is None or rate_limit > 1.0, "rate_limit", rate_limit, "> 1 or null")
+        for task, weight in static.items():
+            _check(low <= weight <= high, f"static.{task}", weight, f"within bounds {bounds}")
+        self.alpha = torch.tensor([alpha.get(t, 1.0) for t in self.tasks], dtype=torch.float64)
+        self.normalize, self.collect = normalize, collect
+        self.min_tasks, self.min_samples = min_tasks, min_samples
+        self.loss_floor, self.low, self.high = loss_floor, low, high
+        self.rate_limit = math.inf if rate_limit is None else rate_limit
+
+    def beta(self, step: int) -> float:
+        """β at ``step``: foundation before ``until_step``, balance from it on."""
+        before = self.until_step is None or step < self.until_step
+        return self.foundation if before else self.balance
+
+    def weights(self, step: int) -> Tensor:
+        """β(step) · base weights: (T,) float32."""
+        return (self.beta(step) * self.base).float()
+
+    def _next(self, step: int, window: Window, old: Tensor) -> tuple[Tensor, str, dict[str, str]]:
+        seen = window.rows >= self.min_samples
+        notes = {
+            task: f"{rows:g} rows, {self.min_samples} needed"
+            for task, rows in self._named(window.rows).items()
+            if 0 < rows < self.min_samples
+        }
+        if int(seen.sum()) < self.min_tasks:
+            target = self.static
+            reason = f"static weights: {int(seen.sum())} tasks seen, {self.min_tasks} needed"
+        else:
+            target = torch.where(seen, self._strategic(window, seen), old)
+            reason = f"inverse {self.collect}, normalize {self.normalize}"
+        floor = (old / self.rate_limit).clamp_min(self.low)
+        ceiling = (old * self.rate_limit).clamp_max(self.high)
+        new = target.clamp(floor, ceiling)
+        for task, want, got in zip(self.tasks, target.tolist(), new.tolist(), strict=True):
+            if want != got:
+                notes[task] = "; ".join(
+                    [*filter(None, [notes.get(task)]), f"held, aims {want:.3f}"]
+                )
+        return new, f"{reason}; beta {self.beta(step):g}", notes
+
+    def _strategic(self, window: Window, seen: Tensor) -> Tensor:
+        """Target base weights (T,); meaningful where ``seen``."""
+        losses = window.loss if self.collect == "loss" else window.relative
+        losses = losses.clamp_min(self.loss_floor)
+        target = losses[seen].mean() / losses * self.alpha
+        if self.normalize == "sum_to_T":
+            target = target * seen.sum() / target[seen].sum()
+        return target
+
+
+def _read_beta(beta: Mapping[str, float | None]) -> tuple[float, float, int | None]:
+    keys = {"foundation", "balance", "until_step"}
+    _check(set(beta) == keys, "beta", dict(beta), f"a mapping of exactly {sorted(keys)}")
+    foundation, balance, until_step = beta["foundation"], beta["balance"], beta["until_step"]
+    for name, value in (("foundation", foundation), ("balance", balance)):
+        _check(value is not None and 0.0 < value < math.inf, f"beta.{name}", value, "> 0, finite")
+    _check(until_step is None or until_step >= 0, "beta.until_step", until_step, ">= 0 or null")
+    assert foundation is not None and balance is not None
+    return foundation, balance, None if until_step is None else int(until_step)
+
+
+def _check(valid: bool, name: str, value: object, allowed: str) -> None:
+    if not valid:
+        raise ValueError(f"weighting.{name} must be {allowed}, got {value!r}")

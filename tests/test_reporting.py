@@ -1,0 +1,228 @@
+"""Tables, curves, histograms and galleries from small synthetic results."""
+
+import csv
+import math
+import unicodedata
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from polyqwen.reporting import text
+from polyqwen.reporting.curves import plot_curves
+from polyqwen.reporting.gallery import GalleryRow, Result, plot_gallery
+from polyqwen.reporting.histograms import plot_similarity_histogram
+from polyqwen.reporting.history import by_metric, by_task, read_history, smooth
+from polyqwen.reporting.style import OTHER_COLOURS, TASK_COLOURS, task_colours
+from polyqwen.reporting.table import markdown_table, print_results, results_table, table_rows
+from polyqwen.reporting.text import display_width, drawable, wrap_text
+
+RESULTS = {
+    "text_pair": {"pool": 1234.0, "recall@1": 0.5, "mrr": 0.6, "spearman": 0.71, "gap": 0.2},
+    "ocr": {"pool": 56.0, "recall@1": 0.25, "mrr": 0.3, "gap": math.nan},
+}
+BASELINE = {"text_pair": {"recall@1": 0.1, "mrr": 0.7}, "ocr": {"recall@1": 0.05}}
+CHANCE = {"text_pair": {"recall@1": 0.001}, "ocr": {"recall@1": 0.018}}
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def assert_picture(path: Path, min_width: int = 500) -> None:
+    with Image.open(path) as image:
+        assert image.width >= min_width and image.height >= 200
+        colours = image.convert("RGB").resize((200, 200)).getcolors(40_000)
+    assert len(colours) > 10  # something was drawn
+
+
+def test_table_rows() -> None:
+    rows = table_rows(RESULTS, BASELINE, CHANCE)
+    assert [(row.task, row.model) for row in rows[:4]] == [
+        ("text_pair", "trained"),
+        ("", "untrained"),
+        ("", "chance"),
+        ("ocr", "trained"),
+    ]
+    assert rows[0].pool == "1,234" and rows[1].pool == ""
+    assert rows[0].cells == ("0.500", "–", "–", "0.600", "–", "0.710", "0.200")
+    assert rows[0].better == (True, None, None, False, None, None, None)
+    assert not any(rows[1].better)
+    assert rows[3].cells[-2:] == ("–", "–")  # missing and NaN
+    assert [row.model for row in table_rows(RESULTS)] == ["trained", "trained"]
+
+
+def test_table_rejects_foreign_tasks() -> None:
+    with pytest.raises(ValueError, match=r"chance has tasks \['vqa'\]"):
+        table_rows(RESULTS, chance={"vqa": {}})
+
+
+def test_printed_table_fits_the_terminal() -> None:
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_results(RESULTS, BASELINE, CHANCE, title="Validation", console=console)
+    console.file.close()
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 100
+    line = next(line for line in lines if "text_pair" in line)
+    assert line.split() == [
+        "text_pair",
+        "trained",
+        "1,234",
+        "0.500",
+        "–",
+        "–",
+        "0.600",
+        "–",
+        "0.710",
+        "0.200",
+    ]
+    assert sum("untrained" in line for line in lines) == 2
+    assert results_table(RESULTS).row_count == 2
+
+
+def test_markdown_table() -> None:
+    lines = markdown_table(RESULTS, BASELINE, CHANCE).splitlines()
+    assert lines[0].startswith("| Task | Model | Pool | R@1 |")
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| text_pair | trained | 1,234 | **0.500** | – | – | 0.600 |" in lines[2]
+    assert len(lines) == 2 + 6
+    assert markdown_table({"a|b": {}}).splitlines()[2].startswith(r"| a\|b |")
+
+
+def write_history(path: Path, steps: int = 60) -> Path:
+    """Sparse rows, as CSVLogger writes them: training, weights and validation on separate lines."""
+    rows: list[dict[str, float | str]] = []
+    for step in range(steps):
+        rows.append({"step": step, "epoch": 0, "train/loss/ocr": 3 - step / 50})
+        rows.append({"step": step, "train/loss/text_pair_step": math.exp(-step / 20)})
+        rows.append({"step": step, "train/loss/ocr/infonce": 9.0, "schedule/temperature": 0.07})
+        rows.append({"step": step, "schedule/lr": 1e-6 * step})
+        if step % 20 == 0:
+            rows.append({"step": step, "weight/ocr": 1.0, "weight/text_pair": 0.5})
+            rows.append({"step": step, "val/ocr/mrr": 0.1 + step / 100, "val/ocr/pool": 40})
+            rows.append({"step": step, "val/text_pair/gap": math.nan, "space/ocr/alignment": 0.4})
+    rows.append({"step": steps - 1, "epoch": 0, "train/loss/text_pair_epoch": 5.0})
+    keys = sorted({key for row in rows for key in row})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, keys)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_history(tmp_path: Path) -> None:
+    history = read_history(write_history(tmp_path / "metrics.csv"))
+    losses = by_task(history, "train/loss")
+    assert set(losses) == {"ocr", "text_pair"}  # no components, no second name for a loss
+    assert losses["ocr"].steps == list(range(60))
+    assert losses["text_pair"].values[0] == 1
+    assert by_task(history, "weight")["ocr"].steps == [0, 20, 40]
+    metrics = by_metric(history, "val")
+    assert metrics["mrr"]["ocr"].values == pytest.approx([0.1, 0.3, 0.5])
+    assert all(map(math.isnan, metrics["gap"]["text_pair"].values))
+
+
+def test_history_without_steps(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="no column 'step'"):
+        read_history(tmp_path / "other.csv")
+
+
+def test_smooth() -> None:
+    assert smooth([2.0] * 5, span=3) == pytest.approx([2.0] * 5)
+    assert smooth([0.0, 1.0], span=3) == pytest.approx([0, 1 / 1.5])
+    assert smooth([math.nan, 1.0, math.nan], span=3)[1:] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("phase_switch", [None, 30])
+def test_curves(tmp_path: Path, phase_switch: int | None) -> None:
+    out = tmp_path / "figures"
+    written = plot_curves(write_history(tmp_path / "metrics.csv"), out, phase_switch)
+    names = ["losses", "weights", "schedules", "validation", "space"]
+    assert [path.name for path in written] == [f"{name}.png" for name in names]
+    for path in written:
+        assert_picture(path)
+
+
+def test_curves_leave_out_what_was_not_logged(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,weight/ocr\n0,1.0\n1,0.9\n")
+    written = plot_curves(tmp_path / "metrics.csv", tmp_path)
+    assert [path.name for path in written] == ["weights.png"]
+
+
+def test_task_colours_are_fixed_and_distinct() -> None:
+    assert task_colours(["ocr"])["ocr"] == TASK_COLOURS["ocr"]
+    others = [f"task_{i}" for i in range(len(OTHER_COLOURS))]
+    colours = task_colours([*others, *TASK_COLOURS])
+    assert len(set(colours.values())) == len(colours)
+    assert colours == task_colours(reversed([*others, *TASK_COLOURS]))
+    assert len(task_colours([*others, "one_too_many"])) == len(others) + 1
+
+
+def test_histogram(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    matching, other = generator.normal(0.5, 0.1, 200), generator.normal(0, 0.1, 2000)
+    assert_picture(plot_similarity_histogram(matching, other, "ocr, $5 each", tmp_path / "a.png"))
+    same = plot_similarity_histogram(np.ones(9), np.ones(99), "collapsed", tmp_path / "b.png")
+    assert_picture(same)
+    with pytest.raises(ValueError, match="no finite non-matching"):
+        plot_similarity_histogram(matching, [math.nan], "empty", tmp_path / "c.png")
+
+
+def test_wrap_text() -> None:
+    assert wrap_text("one two three four", width=9) == "one two\nthree\nfour"
+    assert wrap_text("one two three four", width=9, max_lines=2) == "one two\nthree…"
+    assert wrap_text("", width=9) == ""
+    assert wrap_text("abcdefghij", width=4) == "abcd\nefgh\nij"
+    assert wrap_text("中文发票总额", width=4) == "中文\n发票\n总额"  # two columns each
+    with pytest.raises(ValueError, match="width=3"):
+        wrap_text("text", width=3)
+
+
+@pytest.mark.parametrize(
+    "sample", ["word " * 50, "x" * 90, "中文" * 40, "đường phố Thuỵ Khuê " * 9]
+)
+def test_wrapped_lines_fit(sample: str) -> None:
+    lines = wrap_text(sample, width=15, max_lines=3).split("\n")
+    assert len(lines) == 3 and lines[-1].endswith("…")
+    assert all(display_width(line) <= 15 for line in lines)
+
+
+def test_drawable(monkeypatch: pytest.MonkeyPatch) -> None:
+    vietnamese = "Đường phố Thuỵ Khuê, 1.250.000 ₫"
+    assert drawable(vietnamese) == vietnamese
+    assert drawable(unicodedata.normalize("NFD", vietnamese)) == vietnamese
+    assert drawable("a\n\tb\u200b c") == "a b c"
+    monkeypatch.setattr(text, "_known_characters", lambda: frozenset(map(ord, "ab ")))
+    assert drawable("a中b") == "a U+4E2D b"
+
+
+def gallery_rows() -> list[GalleryRow]:
+    picture = Image.new("RGB", (120, 80), "navy")
+    found = [Result("Hoá đơn tiền điện " * 9, picture, 0.81, True), ("$x$", None, 0.2, False)]
+    return [
+        GalleryRow(query_text="Đây là gì?", query_image=picture, answer_text="x", results=found),
+        GalleryRow(query_text="中文发票", query_image=None, answer_text="", results=found[1:]),
+        GalleryRow(query_text="none found 😀", query_image=None, answer_text="-", results=[]),
+    ]
+
+
+def test_gallery(tmp_path: Path) -> None:
+    rows = gallery_rows()
+    assert_picture(plot_gallery(rows, tmp_path / "new" / "gallery.png", title="Examples"))
+    assert_picture(plot_gallery(rows[2:], tmp_path / "one.png"), min_width=300)
+    with pytest.raises(ValueError, match="at least one query"):
+        plot_gallery([], tmp_path / "none.png")
+
+
+def test_gallery_draws_at_most_five_results(tmp_path: Path) -> None:
+    row = gallery_rows()[1]
+    row["results"] = [Result(f"result {i}", None, 0.5, False) for i in range(9)]
+    with Image.open(plot_gallery([row], tmp_path / "gallery.png")) as image:
+        assert image.width == 6 * 2.5 * 150

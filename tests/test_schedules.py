@@ -1,0 +1,87 @@
+"""Schedules: values by hand, ends, and refused arguments."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyqwen import schedules
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (schedules.constant(7, 0.3), 0.3),
+        (schedules.linear(0, 0.1, 0.07, 2000), 0.1),
+        (schedules.linear(1000, 0.5, 3.0, 2000), 1.75),
+        (schedules.linear(9999, 0.5, 3.0, 2000), 3.0),
+        (schedules.linear(-5, 0.5, 3.0, 2000), 0.5),
+        (schedules.linear(0, 0.5, 3.0, 0), 3.0),
+        (schedules.cosine(0, 50.0, 5.0, 2000), 50.0),
+        (schedules.cosine(500, 50.0, 5.0, 2000), 5.0 + 45.0 * (1 + math.sqrt(0.5)) / 2),
+        (schedules.cosine(1000, 50.0, 5.0, 2000), 27.5),
+        (schedules.cosine(2001, 50.0, 5.0, 2000), 5.0),
+        (schedules.hold(0, [(10, 1.0), (20, 2.0)]), 1.0),
+        (schedules.hold(19, [(10, 1.0), (20, 2.0)]), 1.0),
+        (schedules.hold(20, [(10, 1.0), (20, 2.0)]), 2.0),
+        (schedules.piecewise(5, [(10, 1.0), (20, 2.0), (40, 0.0)]), 1.0),
+        (schedules.piecewise(15, [(10, 1.0), (20, 2.0), (40, 0.0)]), 1.5),
+        (schedules.piecewise(30, [(10, 1.0), (20, 2.0), (40, 0.0)]), 1.0),
+        (schedules.piecewise(50, [(10, 1.0), (20, 2.0), (40, 0.0)]), 0.0),
+        (schedules.warmup_cosine(0, 3, 11), 0.25),
+        (schedules.warmup_cosine(2, 3, 11), 0.75),
+        (schedules.warmup_cosine(3, 3, 11), 1.0),
+        (schedules.warmup_cosine(7, 3, 11), 0.5),
+        (schedules.warmup_cosine(11, 3, 11), 0.0),
+        (schedules.warmup_cosine(99, 3, 11, final=0.1), 0.1),
+        (schedules.warmup_cosine(0, 0, 10), 1.0),
+        (schedules.decay_from_switch(1999, 2000, 2.0, 500), 1.0),
+        (schedules.decay_from_switch(2000, 2000, 2.0, 500), 2.0),
+        (schedules.decay_from_switch(2250, 2000, 2.0, 500), 1.5),
+        (schedules.decay_from_switch(2500, 2000, 2.0, 500), 1.0),
+        (schedules.decay_from_switch(9000, 2000, 2.0, 500), 1.0),
+        (schedules.decay_from_switch(5, None, 2.0, 500), 1.0),
+        (schedules.decay_from_switch(5, 5, 2.0, 0), 1.0),
+    ],
+)
+def test_value(value: float, expected: float) -> None:
+    assert value == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(-10, 300), st.floats(-5, 5), st.floats(-5, 5), st.integers(0, 200))
+def test_ramps_stay_between_their_ends(step: int, start: float, end: float, steps: int) -> None:
+    low, high = min(start, end) - 1e-9, max(start, end) + 1e-9
+    assert low <= schedules.linear(step, start, end, steps) <= high
+    assert low <= schedules.cosine(step, start, end, steps) <= high
+
+
+@settings(deadline=None)
+@given(st.integers(0, 50), st.integers(1, 200))
+def test_learning_rate_rises_then_falls(warmup: int, rest: int) -> None:
+    total = warmup + rest
+    rates = [schedules.warmup_cosine(step, warmup, total) for step in range(total + 1)]
+    assert rates[0] > 0.0 and rates[warmup] == 1.0 and rates[total] == pytest.approx(0.0)
+    assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: schedules.linear(0, 0.0, 1.0, -1), "-1"),
+        (lambda: schedules.cosine(0, 0.0, 1.0, -2), "-2"),
+        (lambda: schedules.hold(0, []), "at least one"),
+        (lambda: schedules.piecewise(0, [(5, 1.0), (5, 2.0)]), "rising steps"),
+        (lambda: schedules.warmup_cosine(0, 10, 10), "warmup_steps=10"),
+        (lambda: schedules.warmup_cosine(0, -1, 10), "warmup_steps=-1"),
+        (lambda: schedules.warmup_cosine(0, 1, 10, final=2.0), "final"),
+        (lambda: schedules.decay_from_switch(0, 5, 0.0, 10), "factor"),
+        (lambda: schedules.decay_from_switch(0, 5, 2.0, -10), "-10"),
+    ],
+)
+def test_refuses(call: Callable[[], float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call()

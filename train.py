@@ -1,0 +1,20 @@
+"""Trains an embedding model: python train.py [experiment=NAME] [key=value …]."""
+
+import hydra
+from omegaconf import DictConfig
+
+from polyqwen.cli.resolvers import register
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """One run, or one job of a sweep."""
+    from polyqwen.cli.train import train
+
+    train(cfg)
+
+
+if __name__ == "__main__":
+    main()
