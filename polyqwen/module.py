@@ -127,13 +127,6 @@ class EmbeddingModule(pl.LightningModule):
         """As `validation_step`, on the test split."""
         self._collect(batch, self.trainer.datamodule.views["test"][dataloader_idx])
 
-    def predict_step(
-        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> tuple[Pairs, Tensor]:
-        """The embedded pairs of a batch and their rows in the split."""
-        ((_, rows),) = batch.tasks.items()
-        return select(self(batch), rows), rows.row
-
     def _collect(self, batch: Batch, view: tuple[str, str]) -> None:
         task, ablation = view
         name = task if ablation == "none" else f"{task}/{ablation}"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from polyqwen.cli.build import build, build_trainer, load_weights
+from polyqwen.cli.console import console
 from polyqwen.cli.results import Results, results_of
 from polyqwen.data.statistics import statistics_table, task_statistics
 from polyqwen.reporting.table import print_results
@@ -28,7 +28,7 @@ def train(cfg: DictConfig) -> Results:
     OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
     data.prepare_data()
     if trainer.is_global_zero:
-        Console().print(statistics_table(task_statistics(data.tables("train"))))
+        console().print(statistics_table(task_statistics(data.tables("train"))))
 
     views = [(task, "none") for task in data.tasks]
     data.views["test"] = views
@@ -45,6 +45,6 @@ def train(cfg: DictConfig) -> Results:
         report = {"trained": trained, "untrained": untrained, "chance": chance}
         path = Path(cfg.run_dir) / "results.json"
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        print_results(trained, untrained, chance)
-        Console().print(f"run: {cfg.run_dir}")
+        print_results(trained, untrained, chance, console=console())
+        console().print(f"run: {cfg.run_dir}")
     return trained

@@ -30,6 +30,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         tasks: task -> its columns and sizes.
         tokens: tokenizer and prefixes.
         curriculum: shares by optimizer step.
+        root: folder that picture paths are relative to; None takes the source's.
         batch_size: rows per process and micro-batch, divided by share among the tasks without a
             number of their own; None if all have one.
         rows_per_task: rows per process and micro-batch of each task that names no batch_size
@@ -51,6 +52,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         tokens: Tokens,
         curriculum: Curriculum,
         *,
+        root: str | Path | None = None,
         batch_size: int | None = None,
         rows_per_task: int | None = None,
         eval_batch_size: int = 64,
@@ -69,7 +71,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         self.eval_rows, self.num_workers = eval_rows, num_workers
         self.cache = Path(cache)
         self.pictures = Pictures(
-            source.root, min_visual_tokens=min_visual_tokens, cache_mb=picture_cache_mb
+            Path(root or source.root), min_visual_tokens=min_visual_tokens, cache_mb=picture_cache_mb
         )
         self.collator = Collator(
             tokens,

@@ -15,7 +15,7 @@ READERS = {".jsonl": JsonlReader, ".parquet": ParquetReader, ".arrow": ArrowRead
 class Source(Protocol):
     """Finds the reader of a task's split."""
 
-    root: Path  # pictures are given relative to it
+    root: Path  # pictures are given relative to it, unless data.root says otherwise
 
     def reader(self, task: str, split: str) -> Reader:
         """The rows of a split; ValueError if it has none."""
@@ -77,18 +77,17 @@ class HubSource:
     Args:
         datasets: task → {name, config, revision}.
         splits: our split names → the hub's, such as ``dev: validation``.
-        root: folder that picture paths are relative to.
     """
+
+    root = Path()
 
     def __init__(
         self,
         datasets: dict[str, dict[str, str | None]],
         splits: dict[str, str] | None = None,
-        root: str | Path = ".",
     ) -> None:
         self.datasets = datasets
         self.splits = splits or {}
-        self.root = Path(root).expanduser()
 
     def reader(self, task: str, split: str) -> Reader:
         """See `Source.reader`."""

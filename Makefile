@@ -1,0 +1,43 @@
+# Everything starts here; `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-all check format tensorboard clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+install: $(READY) ## make the environment in .venv
+
+train: install ## train the tiny model on generated data, both phases (minutes on 2 cores)
+	$(BIN)/python train.py
+
+test: install ## the tests that take seconds
+	$(BIN)/python -m pytest
+
+test-all: install ## all tests, also those that train for minutes
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: install ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+tensorboard: install ## watch the runs at http://localhost:6006
+	$(BIN)/tensorboard --logdir logs --host localhost
+
+clean: ## remove caches, generated data and prepared tables (runs and .venv stay)
+	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,179 @@
+"""Evaluates a trained run: from its own saved configuration to metrics, plots and a table."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from polyqwen import evaluation
+from polyqwen.cli.build import Parts, build, load_weights
+from polyqwen.cli.console import console
+from polyqwen.cli.gallery import gallery_rows
+from polyqwen.evaluation import EmbeddedView
+from polyqwen.metrics.similarity import similarity_samples
+from polyqwen.reporting.curves import plot_curves
+from polyqwen.reporting.gallery import plot_gallery
+from polyqwen.reporting.histograms import plot_similarity_histogram
+from polyqwen.reporting.table import print_results
+
+log = logging.getLogger(__name__)
+GROUPS = ("lang", "source")
+SMALLEST_GROUP = 10  # rows; fewer say nothing
+
+Views = dict[str, EmbeddedView]
+
+
+def evaluate(cfg: DictConfig) -> dict[str, Any]:
+    """Writes ``metrics.json`` and plots into the run's folder, prints the table, returns the metrics.
+
+    Raises:
+        ValueError: when the folder is no run, or its checkpoint is missing.
+    """
+    run_dir = Path(cfg.run_dir)
+    run = _run_config(run_dir, cfg)
+    checkpoint = checkpoint_path(run_dir, cfg.checkpoint)
+    pl.seed_everything(run.seed, workers=True, verbose=False)
+    parts = build(run)
+    parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    views = [(task, name) for task in parts.data.tasks for name in ("none", *cfg.ablations)]
+    untrained = _embed(parts, cfg.split, [(task, "none") for task in parts.data.tasks])
+    load_weights(parts.model, checkpoint)
+    trained = _embed(parts, cfg.split, views)
+
+    report = _measure(parts, trained, untrained, cfg.split)
+    report["checkpoint"], report["split"] = str(checkpoint), cfg.split
+    out = run_dir / cfg.out
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    _plot(parts, trained, run, run_dir, out, cfg)
+    print_results(report["trained"], report["untrained"], report["chance"], console=console())
+    _print_groups(report)
+    console().print(f"written to {out}")
+    return report
+
+
+def checkpoint_path(run_dir: Path, name: str) -> Path:
+    """``last``, ``best`` or a path as the file it means; ValueError if it is not there."""
+    folder = run_dir / "checkpoints"
+    path = folder / f"{name}.ckpt" if name in ("last", "best") else Path(name)
+    if not path.is_file():
+        there = ", ".join(sorted(p.name for p in folder.glob("*.ckpt"))) or "none"
+        raise ValueError(f"there is no checkpoint {path}; the run has {there}")
+    return path
+
+
+def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"run_dir={run_dir} is not the folder of a run: it has no config.yaml")
+    run = OmegaConf.load(path)
+    assert isinstance(run, DictConfig)
+    if cfg.data.root is not None:
+        source = {
+            "_target_": "polyqwen.data.sources.FolderSource",
+            "root": cfg.data.root,
+        }
+        OmegaConf.update(run, "data.source", source, merge=False, force_add=True)
+        OmegaConf.update(run, "data.root", cfg.data.root, force_add=True)
+    return run
+
+
+def _embed(parts: Parts, split: str, views: Sequence[Any]) -> Views:
+    return {
+        task if ablation == "none" else f"{task}/{ablation}": evaluation.embed_view(
+            parts.model, parts.data.eval_loader(split, (task, ablation))
+        )
+        for task, ablation in views
+    }
+
+
+def _measure(parts: Parts, trained: Views, untrained: Views, split: str) -> dict[str, Any]:
+    report: dict[str, Any] = {"trained": {}, "untrained": {}, "chance": {}, "groups": {}}
+    report["advantage_over_untrained"] = {}
+    for name, view in trained.items():
+        task = name.partition("/")[0]
+        metrics = parts.model.metrics[task]
+        report["trained"][name] = evaluation.measure(metrics, view.pairs)
+        report["chance"][name] = evaluation.chance(metrics, view.pairs)
+        if name != task:
+            continue
+        before = untrained[task]
+        report["untrained"][task] = evaluation.measure(metrics, before.pairs)
+        report["groups"][task] = _groups(parts, task, split, view, before)
+        report["advantage_over_untrained"][task] = _advantage(metrics, view.pairs, before.pairs)
+    return report
+
+
+def _groups(
+    parts: Parts, task: str, split: str, view: EmbeddedView, before: EmbeddedView
+) -> dict[str, Any]:
+    """Metrics per language and source; a group's documents alone are its pool."""
+    table = parts.data.table(task, split)
+    infos = [json.loads(info) for info in table[view.rows.tolist()]["info"]]
+    groups: dict[str, Any] = {}
+    metrics = parts.model.metrics[task]
+    for column in GROUPS:
+        for value in dict.fromkeys(info.get(column) for info in infos):
+            rows = [i for i, info in enumerate(infos) if info.get(column) == value]
+            if value is None or len(rows) < SMALLEST_GROUP:
+                continue
+            pairs, other = (evaluation.choose(v.pairs, rows) for v in (view, before))
+            groups[f"{column}={value}"] = {
+                "rows": len(rows),
+                "trained": evaluation.measure(metrics, pairs),
+                "untrained": evaluation.measure(metrics, other),
+                "advantage_over_untrained": _advantage(metrics, pairs, other),
+            }
+    return groups
+
+
+def _advantage(metrics: Any, trained: Any, other: Any) -> dict[str, Any]:
+    name, interval = evaluation.advantage(metrics, trained, other)
+    return {"metric": name, **interval._asdict()}
+
+
+def _plot(
+    parts: Parts, views: Views, run: DictConfig, run_dir: Path, out: Path, cfg: DictConfig
+) -> None:
+    for task in parts.data.tasks:
+        pairs = views[task].pairs
+        matching, others = similarity_samples(pairs, parts.model.metrics[task].min_score)
+        plot_similarity_histogram(
+            matching, others, f"{task}: similarity", out / f"similarity_{task}.png"
+        )
+        rows = gallery_rows(parts, task, cfg.split, views[task], cfg.gallery_rows)
+        plot_gallery(rows, out / f"gallery_{task}.png", title=f"{task}: what queries find")
+    history = run_dir / "csv" / "metrics.csv"
+    if history.is_file():
+        plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)
+    else:
+        log.warning("no %s: no curves are drawn", history)
+
+
+def _print_groups(report: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title="per language and source", title_justify="left")
+    for column in ("task", "group", "rows", "pool", "metric", "trained", "untrained", "95 %"):
+        table.add_column(column, justify="left" if column in ("task", "group") else "right")
+    for task, groups in report["groups"].items():
+        for group, entry in groups.items():
+            gain = entry["advantage_over_untrained"]
+            name = gain["metric"]
+            table.add_row(
+                task,
+                group,
+                str(entry["rows"]),
+                str(int(entry["trained"]["pool"])),
+                name,
+                f"{entry['trained'][name]:.3f}",
+                f"{entry['untrained'][name]:.3f}",
+                f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
+            )
+    console().print(table)

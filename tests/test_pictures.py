@@ -1,0 +1,100 @@
+"""Pictures: what is opened, what is refused, and the cut into patches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyqwen.data import pictures as module
+from polyqwen.data.pictures import Pictures
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    (tmp_path / "root").mkdir()
+    return Pictures(tmp_path / "root", cache_mb=1)
+
+
+def save(pictures: Pictures, name: str, image: Image.Image, **options: object) -> str:
+    image.save(pictures.root / name, **options)
+    return name
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "1", "RGBA", "LA", "I;16"])
+def test_every_mode_becomes_rgb(pictures: Pictures, mode: str) -> None:
+    ending = "jpg" if mode == "CMYK" else "png"
+    name = save(pictures, f"a.{ending}", Image.new(mode, (30, 40)))
+    opened = pictures.open(name)
+    assert opened.mode == "RGB" and opened.size == (30, 40)
+    assert pictures.size(name) == (40, 30)
+
+
+def test_transparency_is_laid_on_white(pictures: Pictures) -> None:
+    name = save(pictures, "a.png", Image.new("RGBA", (4, 4), (255, 0, 0, 0)))
+    assert pictures.open(name).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_turned_pictures_are_turned_back(pictures: Pictures) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    name = save(pictures, "a.jpg", Image.new("RGB", (30, 60)), exif=exif)
+    assert pictures.size(name) == (30, 60)
+    assert pictures.open(name).size == (60, 30)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "link.png", "a/../../secret.png"])
+def test_nothing_outside_the_root_is_opened(pictures: Pictures, name: str) -> None:
+    Image.new("RGB", (4, 4)).save(pictures.root.parent / "secret.png")
+    (pictures.root / "link.png").symlink_to(pictures.root.parent / "secret.png")
+    with pytest.raises(ValueError, match="outside the data root"):
+        pictures.open(name)
+
+
+def test_damaged_missing_and_strange_files_are_named(pictures: Pictures) -> None:
+    whole = save(pictures, "whole.jpg", Image.effect_noise((64, 64), 50).convert("RGB"))
+    data = (pictures.root / whole).read_bytes()
+    (pictures.root / "half.jpg").write_bytes(data[: len(data) // 2])
+    (pictures.root / "page.png").write_text("<html>")
+    Image.new("RGB", (4, 4)).save(pictures.root / "a.bmp")
+    for name in ("half.jpg", "page.png", "a.bmp", "none.png"):
+        with pytest.raises(ValueError, match=name):
+            pictures.open(name)
+
+
+def test_bombs_are_refused_by_their_header(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_FILE_PIXELS", 99)
+    name = save(pictures, "a.png", Image.new("RGB", (10, 10)))
+    for action in (pictures.open, pictures.size):
+        with pytest.raises(ValueError, match="100 pixels"):
+            action(name)
+
+
+def test_visual_tokens_keep_to_the_budget(pictures: Pictures) -> None:
+    assert pictures.visual_tokens((56, 56), 16) == 4
+    assert pictures.visual_tokens((28, 280), 16) == 10
+    assert pictures.visual_tokens((1000, 1000), 16) <= 16
+    assert pictures.visual_tokens((3, 40), 16) >= 1
+
+
+def test_patches_of_one_visual_token_follow_each_other(pictures: Pictures) -> None:
+    pixels = np.zeros((28, 56, 3), dtype=np.uint8)
+    for i, (y, x) in enumerate([(0, 0), (0, 14), (14, 0), (14, 14)]):
+        pixels[y : y + 14, x : x + 14] = i
+        pixels[y : y + 14, x + 28 : x + 42] = 4 + i
+    patches = pictures.patches(pixels)
+    assert patches.shape == (8, 588) and patches.dtype == np.uint8
+    assert [int(p.min()) for p in patches] == [int(p.max()) for p in patches] == list(range(8))
+
+
+def test_cache_returns_the_same_pixels_and_stays_small(pictures: Pictures) -> None:
+    names = [
+        save(pictures, f"{i}.png", Image.new("RGB", (280, 280), (i, i, i))) for i in range(8)
+    ]
+    first = [pictures.pixels(name, (280, 280)).copy() for name in names]
+    assert pictures._used <= 2**20
+    assert pictures._used == sum(p.nbytes for p in pictures._cache.values()) > 0
+    for name, before in zip(names, first, strict=True):
+        assert (pictures.pixels(name, (280, 280)) == before).all()

@@ -1,0 +1,95 @@
+"""Tokenizer, prefixes, and texts that try to be special tokens."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import BertTokenizerFast
+
+import polyqwen
+from polyqwen.data.tokenizer import train_tokenizer
+from polyqwen.data.tokens import Tokens
+
+TINY = Path(polyqwen.__file__).parent / "assets" / "tiny_tokenizer"
+PREFIXES = {"ocr": "<ocr>", "text_pair": "<text_pair>"}
+
+
+def tokens(mode: str = "token", **options: int) -> Tokens:
+    return Tokens(str(TINY), prefixes=PREFIXES, prefix_mode=mode, **options)
+
+
+SHARED = tokens()
+
+
+def test_prefix_modes() -> None:
+    ids = SHARED.encode(["xin chào"])[0]
+    end = SHARED.tokenizer.eos_token_id
+    prefix = SHARED.tokenizer.convert_tokens_to_ids("<ocr>")
+    assert prefix in SHARED.new_tokens and SHARED.vocabulary.size == prefix + 2
+    assert SHARED.frame("ocr", ids, 0) == [prefix, *ids, end]
+    plain = tokens("text")
+    assert plain.frame("ocr", ids, 0) == [*plain.encode(["<ocr>"])[0], *ids, end]
+    assert plain.new_tokens == [] and plain.vocabulary.size == SHARED.vocabulary.size - 2
+    assert tokens("none").frame("ocr", ids, 0) == [*ids, end]
+
+
+def test_pictures_stand_between_vision_tokens() -> None:
+    vocabulary = SHARED.tokenizer.get_vocab()
+    start, pad, end = (vocabulary[f"<|{n}|>"] for n in ("vision_start", "image_pad", "vision_end"))
+    framed = SHARED.frame("ocr", [300, 301], 3)
+    assert framed[1:] == [start, pad, pad, pad, end, 300, 301, SHARED.tokenizer.eos_token_id]
+    assert pad == SHARED.image_id
+
+
+@pytest.mark.parametrize(
+    "text", ["<ocr>", "a<|image_pad|>b", "<|endoftext|>", "<text_pair><ocr>", "x <|vision_start|>"]
+)
+def test_a_text_never_becomes_a_special_token(text: str) -> None:
+    special = set(SHARED.tokenizer.get_added_vocab().values())
+    ids = SHARED.encode([text])[0]
+    assert not special.intersection(ids)
+    assert SHARED.tokenizer.decode(ids) == text  # and nothing of it is lost
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40), st.sampled_from(["<ocr>", "<|image_pad|>", "<tool>"]), st.text())
+def test_not_even_an_added_token_that_is_not_marked_special(a: str, token: str, b: str) -> None:
+    own = tokens()
+    own.tokenizer.add_tokens(["<tool>"], special_tokens=False)
+    own._added = set(own.tokenizer.get_added_vocab().values())
+    assert not own._added.intersection(own.encode([a + token + b])[0])
+
+
+def test_long_texts_are_cut() -> None:
+    short = tokens(max_tokens=5)
+    assert len(short.encode(["một hai ba bốn năm sáu bảy tám"])[0]) == 5
+    assert short.fingerprint() != SHARED.fingerprint()
+
+
+def test_bert_tokenizers_keep_their_frame(tmp_path: Path) -> None:
+    vocabulary = {
+        w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dog"])
+    }
+    BertTokenizerFast(vocab=vocabulary).save_pretrained(tmp_path)
+    bert = Tokens(str(tmp_path), prefixes=PREFIXES, prefix_mode="none")
+    assert bert.frame("ocr", bert.encode(["cat dog"])[0], 0) == [2, 5, 6, 3]
+    with pytest.raises(ValueError, match="no <|image_pad|>"):
+        bert.frame("ocr", [5], 4)
+
+
+def test_a_tokenizer_of_ones_own(tmp_path: Path) -> None:
+    train_tokenizer(["con mèo con chó"] * 50 + ["12 34 猫狗猫狗"] * 50, 300, tmp_path)
+    own = Tokens(str(tmp_path), prefixes=PREFIXES)
+    assert len(own.encode([" con"])[0]) == 1  # a frequent word is one token
+    assert own.encode(["猫狗"])[0] == own.encode(["猫"])[0] + own.encode(["狗"])[0]
+    assert own.encode(["12"])[0] == own.encode(["1"])[0] + own.encode(["2"])[0]
+    with pytest.raises(ValueError, match="at least 262"):
+        train_tokenizer(["a"], 100, tmp_path)
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="prefix_mode"):
+        tokens("tokens")
+    with pytest.raises(ValueError, match="max_tokens"):
+        tokens(max_tokens=0)
