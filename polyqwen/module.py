@@ -75,6 +75,7 @@ class EmbeddingModule(pl.LightningModule):
         self.start_step = start_step
         self.boost = dict.fromkeys(self.tasks, 1.0)
         self.record: StepRecord | None = None
+        self.gradient_norm = 0.0  # of the last optimizer step, before clipping
         self._views: dict[str, TaskMetrics] = {}
 
     @property

@@ -49,7 +49,9 @@ def test_equal_contents_and_pictures_are_there_once(parts: Parts) -> None:
     batch = parts.data.collator(twice)
     own = batch.tasks["vqa_single"]
     assert own.query[0] == own.query[1] and own.document[0] == own.document[1]
-    assert len(contents_of(batch)) == len({(r.task, s) for r in twice for s in (r.query, r.document)})
+    assert len(contents_of(batch)) == len(
+        {(r.task, s) for r in twice for s in (r.query, r.document)}
+    )
     assert batch.images is not None
     assert len(batch.images.grid) == len({r.query.image for r in twice})
 
@@ -90,7 +92,10 @@ def test_chunking_changes_no_embedding(parts: Parts) -> None:
 
 
 @given(
-    before=st.integers(0, 4), down=st.integers(1, 5), across=st.integers(1, 5), after=st.integers(1, 4)
+    before=st.integers(0, 4),
+    down=st.integers(1, 5),
+    across=st.integers(1, 5),
+    after=st.integers(1, 4),
 )
 def test_positions_equal_the_models_own(before: int, down: int, across: int, after: int) -> None:
     ids = [1] * before + [IMAGE] * (down * across) + [2] * after

@@ -35,9 +35,9 @@ SHORT = ("curriculum.total_steps=6", "curriculum.switch_step=2")
 def test_phases_follow_the_step(configure: Configure) -> None:
     batches = stream(data_for(configure(*SHORT)))
     assert [Counter(task for task, _ in batch) for batch in batches] == [
-        {"text_pair": 4} if step < 2 else dict.fromkeys(
-            ("text_pair", "ocr", "vqa_single", "vqa_multi"), 4
-        )
+        {"text_pair": 4}
+        if step < 2
+        else dict.fromkeys(("text_pair", "ocr", "vqa_single", "vqa_multi"), 4)
         for step in range(6)
     ]
 
@@ -67,7 +67,9 @@ def test_ranks_and_accumulation_share_the_same_rows(configure: Configure) -> Non
 
 
 def test_shares_divide_a_batch(configure: Configure) -> None:
-    cfg = configure(*SHORT, "data.rows_per_task=null", "data.batch_size=15", "tasks.ocr.batch_size=2")
+    cfg = configure(
+        *SHORT, "data.rows_per_task=null", "data.batch_size=15", "tasks.ocr.batch_size=2"
+    )
     batch = stream(data_for(cfg))[-1]
     counts = Counter(task for task, _ in batch)
     assert counts["ocr"] == 2 and sum(counts.values()) == 15

@@ -90,9 +90,7 @@ def test_patches_of_one_visual_token_follow_each_other(pictures: Pictures) -> No
 
 
 def test_cache_returns_the_same_pixels_and_stays_small(pictures: Pictures) -> None:
-    names = [
-        save(pictures, f"{i}.png", Image.new("RGB", (280, 280), (i, i, i))) for i in range(8)
-    ]
+    names = [save(pictures, f"{i}.png", Image.new("RGB", (280, 280), (i, i, i))) for i in range(8)]
     first = [pictures.pixels(name, (280, 280)).copy() for name in names]
     assert pictures._used <= 2**20
     assert pictures._used == sum(p.nbytes for p in pictures._cache.values()) > 0

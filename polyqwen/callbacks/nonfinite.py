@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from polyqwen.module import EmbeddingModule
+
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,7 @@ class NonFiniteGuard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Skips the step if it must be."""
+        assert isinstance(pl_module, EmbeddingModule)
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = float(get_total_norm(gradients)) if gradients else math.nan
         pl_module.gradient_norm = norm
@@ -64,5 +67,3 @@ class NonFiniteGuard(pl.Callback):
                 f"{trainer.global_step}); lower optimizer.backbone_lr, raise the temperature, or "
                 "look at the data"
             )
-
-

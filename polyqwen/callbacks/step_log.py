@@ -42,7 +42,7 @@ class StepLog(pl.Callback):
         for key, value in step_scalars(pl_module.record).items():
             self._sums[key] = self._sums.get(key, torch.zeros_like(value)) + value
             self._counts[key] += 1
-        if trainer.global_step == self._last or trainer.global_step % self.every:
+        if trainer.global_step == self._last or pl_module.step % self.every:
             return
         self._last = trainer.global_step
         self.latest = {k: float(total / self._counts[k]) for k, total in self._sums.items()}
@@ -56,6 +56,7 @@ class StepLog(pl.Callback):
         for callback in trainer.callbacks:
             if isinstance(callback, StepCallback):
                 values |= callback.values
+        values["train/gradient_norm"] = module.gradient_norm
         for group in trainer.optimizers[0].param_groups:
             if not group["name"].endswith("_no_decay"):
                 values[f"schedule/lr_{group['name']}"] = group["lr"]

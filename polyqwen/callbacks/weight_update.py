@@ -36,7 +36,7 @@ class WeightUpdater(pl.Callback):
             return
         self._last = step
         weighting = pl_module.weighting
-        if step % weighting.eval_steps and not weighting.every_step:
+        if pl_module.step % weighting.eval_steps and not weighting.every_step:
             return
         update = weighting.update(pl_module.step)
         if update is not None:

@@ -48,9 +48,7 @@ def gallery_rows(
             document = int(first[place])
             found = look(document)
             right = bool(pairs.document_key[document] == pairs.document_key[query])
-            results.append(
-                Result(found["document_text"], found["document_picture"], cosine, right)
-            )
+            results.append(Result(found["document_text"], found["document_picture"], cosine, right))
         rows.append(
             GalleryRow(
                 query_text=shown["query_text"],

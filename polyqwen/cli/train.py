@@ -37,6 +37,8 @@ def train(cfg: DictConfig) -> Results:
         trainer.test(model, datamodule=data, verbose=False)
         untrained = results_of(trainer.callback_metrics)
     trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
+    last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
+    trainer.save_checkpoint(last, weights_only=False)  # also when no save was due at this step
     data.views["test"] = views + [(task, name) for task in data.tasks for name in cfg.ablations]
     trainer.test(model, datamodule=data, verbose=False)
     trained = results_of(trainer.callback_metrics)

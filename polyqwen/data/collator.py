@@ -71,9 +71,7 @@ class Collator:
         }
         return Batch(chunks, images, tasks)
 
-    def _contents(
-        self, sides: Sequence[tuple[str, Side]]
-    ) -> tuple[Images | None, list[_Content]]:
+    def _contents(self, sides: Sequence[tuple[str, Side]]) -> tuple[Images | None, list[_Content]]:
         """Opens each distinct picture once and frames all contents."""
         starts: dict[tuple[str | None, tuple[int, int], bool], int] = {}
         patches: list[NDArray[np.uint8]] = []

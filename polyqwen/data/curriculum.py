@@ -161,6 +161,11 @@ def two_phase(
         ramp_steps: steps over which the new tasks' shares rise.
         foundation: tasks of the first phase.
     """
+    if switch_step and not set(foundation) & set(tasks):
+        raise ValueError(
+            f"curriculum.foundation {list(foundation)} has none of the run's tasks {list(tasks)}; "
+            "name some of them, or use curriculum=single_phase"
+        )
     first: dict[str, Any] = {
         "name": "foundation",
         "steps": min(switch_step, total_steps),

@@ -71,7 +71,9 @@ class CurriculumDataModule(pl.LightningDataModule):
         self.eval_rows, self.num_workers = eval_rows, num_workers
         self.cache = Path(cache)
         self.pictures = Pictures(
-            Path(root or source.root), min_visual_tokens=min_visual_tokens, cache_mb=picture_cache_mb
+            Path(root or source.root),
+            min_visual_tokens=min_visual_tokens,
+            cache_mb=picture_cache_mb,
         )
         self.collator = Collator(
             tokens,
@@ -148,7 +150,9 @@ class CurriculumDataModule(pl.LightningDataModule):
         """
         task, ablation = view
         dataset = MultiTaskDataset({task: self.table(task, split)}, ablation)
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
         costs = dataset.costs(task)
         chosen = np.unique(np.linspace(0, len(costs) - 1, limit or len(costs)).astype(int))
         rows = chosen[np.argsort(costs[chosen], kind="stable")][rank::world].tolist()

@@ -28,7 +28,10 @@ def task_statistics(tables: dict[str, Dataset]) -> dict[str, TaskStatistics]:
 def _one(table: Dataset, total: int) -> TaskStatistics:
     data = table.data
     cost = np.asarray(data.column("cost"))
-    query, document = data.column("query").combine_chunks(), data.column("document").combine_chunks()
+    query, document = (
+        data.column("query").combine_chunks(),
+        data.column("document").combine_chunks(),
+    )
     keys = np.asarray(document.field("key"))
     pictures = np.maximum(np.asarray(query.field("height")), np.asarray(document.field("height")))
     score = data.column("score")

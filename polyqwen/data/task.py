@@ -48,7 +48,9 @@ class Task:
     ) -> None:
         unknown = sorted(set(fields) - set(FIELDS))
         if unknown:
-            raise ValueError(f"task fields {unknown} are unknown; the fields are {', '.join(FIELDS)}")
+            raise ValueError(
+                f"task fields {unknown} are unknown; the fields are {', '.join(FIELDS)}"
+            )
         if not share > 0:
             raise ValueError(f"a task's share must be positive, got {share}")
         if batch_size is not None and batch_size < 1:

@@ -18,7 +18,9 @@ class Content(NamedTuple):
     @property
     def key(self) -> int:
         """A 64-bit name: equal for the same text and the same picture."""
-        digest = hashlib.blake2b(f"{self.image or ''}\0{self.text}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(
+            f"{self.image or ''}\0{self.text}".encode(), digest_size=8
+        ).digest()
         return int.from_bytes(digest, "big", signed=True)
 
 

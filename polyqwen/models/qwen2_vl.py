@@ -51,9 +51,7 @@ class Qwen2VLEncoder(nn.Module):
         vocabulary: sizes and special ids of the tokenizer.
     """
 
-    def __init__(
-        self, model: Qwen2VLModel, *, freeze_vision: bool, vocabulary: Vocabulary
-    ) -> None:
+    def __init__(self, model: Qwen2VLModel, *, freeze_vision: bool, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.model = model
         self.freeze_vision = freeze_vision
@@ -81,9 +79,7 @@ class Qwen2VLEncoder(nn.Module):
             dtype=torch.float32,
             attn_implementation=attention,
         )
-        return cls(
-            cast(Qwen2VLModel, model), freeze_vision=freeze_vision, vocabulary=vocabulary
-        )
+        return cls(cast(Qwen2VLModel, model), freeze_vision=freeze_vision, vocabulary=vocabulary)
 
     @classmethod
     def from_config(

@@ -5,9 +5,10 @@ for shape and texture. Questions by position are left out on purpose.
 """
 
 import random
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from polyqwen.data.generated.scenes import Thing
+from polyqwen.data.generated.scenes import SHAPES, Thing
 
 SHAPE_NAMES = {
     "en": {},
@@ -67,6 +68,8 @@ TEXTURE_NAMES = {
 }
 _COMMA = {"en": ", ", "vi": ", ", "zh": "，"}
 
+KINDS = ("shape", "colour")  # what names the object
+
 # kind → language → phrasings; {0} is the name of the object's shape or colour.
 FULL: dict[str, dict[str, tuple[str, ...]]] = {
     "shape": {
@@ -118,11 +121,21 @@ ELLIPTIC: dict[str, dict[str, tuple[str, ...]]] = {
         "zh": ("{0}的呢？", "那{0}的呢？"),
     },
 }
-# The one not spoken of yet: needs the whole history.
-REMAINING: dict[str, tuple[str, ...]] = {
-    "en": ("And the remaining one?", "What about the last one?"),
-    "vi": ("Còn vật còn lại?", "Thế vật cuối cùng thì sao?"),
-    "zh": ("剩下的那个呢？", "最后一个呢？"),
+# All objects in full; ELSE asks for those not spoken of yet and so needs the whole history.
+EVERYTHING: dict[str, tuple[str, ...]] = {
+    "en": ("What is in the picture?", "Describe the picture."),
+    "vi": ("Trong hình có gì?", "Hãy tả bức hình."),
+    "zh": ("图里有什么？", "请描述这张图。"),
+}
+ELSE: dict[str, tuple[str, ...]] = {
+    "en": ("What else is there?", "And the rest?"),
+    "vi": ("Còn gì khác nữa?", "Thế phần còn lại?"),
+    "zh": ("还有什么？", "其余的呢？"),
+}
+_WHOLE = {
+    "en": "{colour} {texture} {shape}",
+    "vi": "{shape} {colour} {texture}",
+    "zh": "{colour}{texture}{shape}",
 }
 
 
@@ -167,6 +180,14 @@ def follow_up(thing: Thing, ask: Ask, rng: random.Random) -> str:
     return _fill(ELLIPTIC, thing, ask, rng)
 
 
-def remaining(ask: Ask, rng: random.Random) -> str:
-    """The question for the only object not spoken of."""
-    return rng.choice(REMAINING[ask.language])
+def inventory(things: Iterable[Thing], language: str) -> str:
+    """All that is to be said about the objects, in the order of SHAPES."""
+    ordered = sorted(things, key=lambda thing: SHAPES.index(thing.shape))
+    return _COMMA[language].join(
+        _WHOLE[language].format(
+            shape=_name(SHAPE_NAMES, language, thing.shape),
+            colour=_name(COLOUR_NAMES, language, thing.colour),
+            texture=_name(TEXTURE_NAMES, language, thing.texture),
+        )
+        for thing in ordered
+    )

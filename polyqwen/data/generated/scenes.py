@@ -6,6 +6,7 @@ by its *set* of objects; where each one lies is chance and no question asks for 
 
 import math
 import random
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -42,10 +43,16 @@ class Thing(NamedTuple):
 Scene = frozenset[Thing]
 
 
-def new_scene(rng: random.Random, used: set[Scene]) -> tuple[Thing, ...]:
-    """A scene that is not in ``used``, and is from now on; objects in random order."""
+def new_scene(rng: random.Random, used: set[Scene], sizes: Sequence[int]) -> tuple[Thing, ...]:
+    """A scene that is not in ``used``, and is from now on; objects in random order.
+
+    Args:
+        rng: the source of all choices.
+        used: scenes drawn so far.
+        sizes: numbers of objects, one of them taken at random; 1 to 4.
+    """
     while True:
-        size = rng.choice((2, 3, 3, 4))
+        size = rng.choice(sizes)
         shapes = rng.sample(SHAPES, size)
         colours = rng.sample(list(COLOURS), size)
         things = tuple(

@@ -5,7 +5,7 @@ picture nor the picture without the question gives the answer away.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +13,72 @@ import numpy as np
 
 from polyqwen.data.generated.lexicon import LANGUAGES
 from polyqwen.data.generated.pictures import save
-from polyqwen.data.generated.questions import Ask, answer, follow_up, question, remaining
+from polyqwen.data.generated.questions import (
+    ELSE,
+    EVERYTHING,
+    KINDS,
+    Ask,
+    answer,
+    follow_up,
+    inventory,
+    question,
+)
 from polyqwen.data.generated.scenes import Scene, Thing, describe, draw_scene, new_scene
 
 ROWS_PER_PICTURE = 3
+SINGLE_SIZES = (1, 1, 2, 2, 3, 4)  # objects in a scene, with shares
+MULTI_SIZES = (2, 2, 2, 3, 4)
 BRIEF_SHARE = 0.2  # conversations that ask for colour or shape alone
-REMAINING_SHARE = 0.15  # conversations that end with the object not spoken of
 
-Dialogue = tuple[Ask, list[dict[str, str]]]
-
-
-def ask_once(things: tuple[Thing, ...], target: Thing, kind: str, rng: random.Random) -> Dialogue:
-    """One full question about ``target``."""
-    ask = Ask(kind, rng.choice(LANGUAGES))
-    return ask, [{"question": question(target, ask, rng), "answer": answer(target, ask)}]
+Turns = list[dict[str, str]]
 
 
-def converse(things: tuple[Thing, ...], target: Thing, kind: str, rng: random.Random) -> Dialogue:
-    """Two to four turns about different objects, elliptic from the second on, ``target`` last."""
-    ask = Ask(kind, rng.choice(LANGUAGES), texture=rng.random() >= BRIEF_SHARE)
-    others = [thing for thing in things if thing != target]
-    name_last = rng.random() >= REMAINING_SHARE
-    before = rng.sample(others, rng.randint(1, len(others)) if name_last else len(others))
-    turns = [{"question": question(before[0], ask, rng), "answer": answer(before[0], ask)}]
-    for thing in before[1:]:
-        turns.append({"question": follow_up(thing, ask, rng), "answer": answer(thing, ask)})
-    last = follow_up(target, ask, rng) if name_last else remaining(ask, rng)
-    turns.append({"question": last, "answer": answer(target, ask)})
-    return ask, turns
+def _turn(question: str, answer: str) -> dict[str, str]:
+    return {"question": question, "answer": answer}
+
+
+def ask_once(target: Thing, ask: Ask, rng: random.Random) -> Turns:
+    """One full question about one object."""
+    return [_turn(question(target, ask, rng), answer(target, ask))]
+
+
+def ask_for_all(things: Sequence[Thing], language: str, rng: random.Random) -> Turns:
+    """One question for everything in the picture."""
+    return [_turn(rng.choice(EVERYTHING[language]), inventory(things, language))]
+
+
+def converse(things: Sequence[Thing], ask: Ask, rng: random.Random) -> Turns:
+    """A turn for each of the objects, elliptic from the second on."""
+    first, *others = things
+    turns = ask_once(first, ask, rng)
+    return turns + [_turn(follow_up(x, ask, rng), answer(x, ask)) for x in others]
+
+
+def _single(things: Sequence[Thing], rng: random.Random) -> list[tuple[str, Turns]]:
+    """Three single questions about one scene: one for everything, two for an object."""
+    language = rng.choice(LANGUAGES)
+    made = [(language, ask_for_all(things, language, rng))]
+    targets = [(thing, kind) for thing in things for kind in KINDS]
+    for target, kind in rng.sample(targets, ROWS_PER_PICTURE - 1):
+        ask = Ask(kind, rng.choice(LANGUAGES))
+        made.append((ask.language, ask_once(target, ask, rng)))
+    return made
+
+
+def _multi(things: Sequence[Thing], rng: random.Random) -> list[tuple[str, Turns]]:
+    """Three conversations about one scene: one ends with all the rest, two with an object."""
+    before = rng.sample(things, rng.randint(1, len(things) - 1))
+    ask = Ask(rng.choice(KINDS), rng.choice(LANGUAGES), texture=rng.random() >= BRIEF_SHARE)
+    rest = [thing for thing in things if thing not in before]
+    last = _turn(rng.choice(ELSE[ask.language]), inventory(rest, ask.language))
+    made = [(ask.language, [*converse(before, ask, rng), last])]
+    targets = [(thing, kind) for thing in things for kind in KINDS]
+    for target, kind in rng.sample(targets, ROWS_PER_PICTURE - 1):
+        ask = Ask(kind, rng.choice(LANGUAGES), texture=rng.random() >= BRIEF_SHARE)
+        others = [thing for thing in things if thing != target]
+        before = rng.sample(others, rng.randint(1, len(others)))
+        made.append((ask.language, converse([*before, target], ask, rng)))
+    return made
 
 
 def vqa_rows(
@@ -58,13 +96,11 @@ def vqa_rows(
     """
     (root / folder).mkdir(parents=True, exist_ok=True)
     grain = np.random.default_rng(rng.getrandbits(64))
-    talk = converse if multi else ask_once
+    talk = _multi if multi else _single
     for first in range(0, count, ROWS_PER_PICTURE):
-        things = new_scene(rng, used)
+        things = new_scene(rng, used, MULTI_SIZES if multi else SINGLE_SIZES)
         image = f"{folder}/{first // ROWS_PER_PICTURE:06d}.png"
         save(draw_scene(things, grain), root / image, describe(things), grain)
-        targets = [(thing, kind) for thing in things for kind in ("shape", "colour")]
-        for target, kind in rng.sample(targets, min(ROWS_PER_PICTURE, count - first)):
-            ask, turns = talk(things, target, kind, rng)
+        for language, turns in talk(things, rng)[: count - first]:
             asked: dict[str, Any] = {"turns": turns} if multi else turns[0]
-            yield {"image": image, **asked, "lang": ask.language, "source": "generated/scene"}
+            yield {"image": image, **asked, "lang": language, "source": "generated/scene"}

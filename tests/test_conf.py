@@ -1,0 +1,135 @@
+"""Every option of every group composes, and every `_target_` takes the keys it is given."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from tests.conftest import ROOT
+
+CONF = ROOT / "conf"
+GROUPS = ("data", "curriculum", "weighting", "optimizer", "callbacks", "trainer", "logger", "model")
+OPTIONS = sorted(
+    f"{group}={path.stem}"
+    for group in (*GROUPS, "model/encoder", "model/pooling", "model/projection", "experiment")
+    for path in (CONF / group).glob("*.yaml")
+    if path.stem != "base"
+)
+TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
+GIVEN = {  # what the build adds to a node's keys
+    "model.tokens": {"prefixes"},
+    "model.encoder": {"vocabulary"},
+    "curriculum": {"tasks"},
+    "data": {"tasks", "tokens", "curriculum"},
+    "optimizer": {"backbone", "head", "total_steps"},
+}
+POSITIONAL = {"model.pooling": 1, "model.projection": 1}
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=["run_dir=/nowhere", *overrides])
+
+
+def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from targets(value, f"{path}.{key}".lstrip("."))
+
+
+def binds(path: str, node: dict[str, Any]) -> None:
+    signature = inspect.signature(get_object(node["_target_"]))
+    keys = {k: None for k in node if not k.startswith("_")}
+    extra = GIVEN.get(path, set()) - set(keys)
+    arguments = [None] * POSITIONAL.get(path, 0)
+    bind = signature.bind_partial if node.get("_partial_") else signature.bind
+    bind(*arguments, **keys, **dict.fromkeys(extra))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_binds(option: str) -> None:
+    cfg = composed(option)
+    for missing in ("data.root", "data.source.datasets"):
+        if OmegaConf.select(cfg, missing.rpartition(".")[0]) is not None and OmegaConf.is_missing(
+            OmegaConf.select(cfg, missing.rpartition(".")[0]), missing.rpartition(".")[2]
+        ):
+            OmegaConf.update(cfg, missing, "x" if missing == "data.root" else {})
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    found = list(targets(plain))
+    assert len(found) > 20
+    for path, node in found:
+        binds(path, node)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_alone(task: str) -> None:
+    cfg = composed(f"task=[{task}]", "curriculum=single_phase")
+    assert list(cfg.tasks) == list(cfg.losses) == list(cfg.metrics) == [task]
+    assert list(cfg.weighting.static) == [task]
+
+
+def test_experiments_say_what_they_are_for() -> None:
+    for path in (CONF / "experiment").glob("*.yaml"):
+        first, second = path.read_text(encoding="utf-8").splitlines()[:2]
+        assert first == "# @package _global_" and second.startswith("# "), path
+
+
+def test_the_papers_recipe() -> None:
+    """Every number of the paper and of the design's table."""
+    cfg = composed("experiment=vipolyqwen", "data.root=x")
+    assert cfg.model.encoder.name == "Qwen/Qwen2-VL-2B-Instruct" and cfg.model.encoder.freeze_vision
+    assert cfg.model.pooling.num_queries == 4 and cfg.model.pooling.init_std == 0.02
+    assert cfg.model.projection.alpha == 0.5 and cfg.model.projection.output_size == 1024
+    assert cfg.model.tokens.max_tokens == 512
+    assert {t.visual_tokens for t in cfg.tasks.values()} == {768}
+    assert cfg.data.batch_size * cfg.trainer.devices * cfg.trainer.accumulate_grad_batches == 480
+    assert [t.share for t in cfg.tasks.values()] == [3.5, 1.5, 1.5, 1.0]
+    assert (cfg.curriculum.switch_step, cfg.curriculum.total_steps) == (2000, 2000 + 6_500_000 // 480 + 1)
+    o = cfg.optimizer
+    assert (o.backbone_lr, o.head_lr, o.warmup_fraction) == (1e-4, 3e-4, 0.03)
+    assert (o.backbone_weight_decay, o.head_weight_decay) == (0.001, 0.05)
+    c = cfg.callbacks
+    ramps = {n: c[n].schedule for n in ("temperature", "score_weight", "rank_weight", "gradient_clip")}
+    assert {n: (s.start, s.end, s.steps) for n, s in ramps.items()} == {
+        "temperature": (0.1, 0.07, 2000),
+        "score_weight": (0.5, 3.0, 2000),
+        "rank_weight": (0.1, 1.0, 2000),
+        "gradient_clip": (50.0, 5.0, 2000),
+    }
+    assert ramps["gradient_clip"]["_target_"].endswith("cosine")
+    assert (c.boost.factor, c.boost.boost_steps, c.boost.switch_step) == (2.0, 500, 2000)
+    w = cfg.weighting
+    assert w.eval_steps == 100 and w.rate_limit == 1.5 and w.normalize == "sum_to_T"
+    assert dict(w.static) == {"text_pair": 1.0, "ocr": 1.0, "vqa_single": 1.0, "vqa_multi": 1.2}
+    assert (w.beta.foundation, w.beta.balance, w.beta.until_step) == (1.05, 0.95, 2000)
+    assert (w.alpha.text_pair, w.alpha.instruction, w.alpha.ocr) == (0.27, 1.25, 1.0)
+    assert cfg.losses.text_pair.score_gate == "none" and cfg.losses.text_pair.rank_margin == 0.05
+    assert cfg.losses.ocr.margin == 0.2 and cfg.losses.ocr.triplet_weight == 1.0
+    assert [t.prefix for t in cfg.tasks.values()] == [
+        "<text_pair>",
+        "<ocr>",
+        "<vqa_single>",
+        "<vqa_multi>",
+    ]
+
+
+def test_the_reports_run_has_five_tasks_and_fast_updates() -> None:
+    cfg = composed("experiment=stw_report")
+    assert "instruction" in cfg.tasks and cfg.weighting.eval_steps == 5
+    assert cfg.weighting.normalize == "none"
+
+
+def test_no_class_of_the_package_knows_hydra() -> None:
+    package = Path(ROOT / "polyqwen")
+    files = [p for p in package.rglob("*.py") if "cli" not in p.parts]
+    assert len(files) > 40
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert "hydra" not in text.lower() and "omegaconf" not in text.lower(), path

@@ -1,0 +1,147 @@
+"""Whole runs as a user starts them: real processes, a small data set, the files they leave."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REAL, ROOT
+
+SMALL = [
+    "curriculum.total_steps=6",
+    "curriculum.switch_step=3",
+    "validate_every=3",
+    "data.rows_per_task=4",
+    "data.batch_size=null",
+    "weighting.eval_steps=2",
+    "callbacks.step_log.every=1",
+]
+
+
+def run(script: str, *arguments: str, ok: bool = True) -> str:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    text = result.stdout + result.stderr
+    assert (result.returncode == 0) is ok, text[-3000:]
+    return text
+
+
+def train(folder: Path, cache: Path, out: Path, *arguments: str) -> str:
+    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}"]
+    return run("train.py", *data, *SMALL, f"hydra.run.dir={out}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    folder: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """One finished run: its folder and what it printed."""
+    out = tmp_path_factory.mktemp("run") / "a"
+    return out, train(folder, cache, out)
+
+
+def test_a_run_leaves_results_checkpoints_and_logs(trained: tuple[Path, str]) -> None:
+    out, text = trained
+    results = json.loads((out / "results.json").read_text())
+    assert set(results) == {"trained", "untrained", "chance"}
+    assert set(results["untrained"]) == {"text_pair", "ocr", "vqa_single", "vqa_multi"}
+    assert "ocr/shuffled_pictures" in results["trained"]
+    assert 0 < results["chance"]["ocr"]["recall@1"] < 0.1
+    assert {p.name for p in (out / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert list(out.glob("events.out.tfevents.*")) and (out / "csv" / "metrics.csv").is_file()
+    assert (out / "config.yaml").is_file()
+    for word in ("training data", "untrained", "chance", "task weights, step 2", f"run: {out}"):
+        assert word in text
+
+
+def test_evaluate_repeats_the_runs_own_numbers(trained: tuple[Path, str]) -> None:
+    out, _ = trained
+    text = run("evaluate.py", f"run_dir={out}", "ablations=[shuffled_pictures]")
+    report = json.loads((out / "evaluation" / "metrics.json").read_text())
+    before = json.loads((out / "results.json").read_text())
+    for kind in ("trained", "untrained", "chance"):
+        for view, metrics in before[kind].items():
+            for name in ("recall@1", "mrr", "gap"):
+                if name in metrics:
+                    assert report[kind][view][name] == pytest.approx(metrics[name], abs=2e-5)
+    assert {"similarity_ocr.png", "gallery_ocr.png", "weights.png", "losses.png"} <= {
+        p.name for p in (out / "evaluation").iterdir()
+    }
+    assert "lang=vi" in report["groups"]["text_pair"] and "per language and source" in text
+
+
+def test_evaluate_reads_another_folder_of_the_same_layout(
+    trained: tuple[Path, str], folder: Path
+) -> None:
+    out, _ = trained
+    run("evaluate.py", f"run_dir={out}", f"data.root={folder}", "split=dev", "out=other")
+    report = json.loads((out / "other" / "metrics.json").read_text())
+    assert report["split"] == "dev" and report["trained"]["ocr"]["pool"] > 0
+
+
+def test_phase_two_takes_over_phase_one(folder: Path, cache: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(folder, cache, one, "experiment=phase1", "baseline=false")
+    text = train(
+        folder,
+        cache,
+        two,
+        "experiment=phase2",
+        f"init_from={one}/checkpoints/last.ckpt",
+    )
+    first = json.loads((one / "results.json").read_text())["trained"]["text_pair"]["gap"]
+    start = json.loads((two / "results.json").read_text())["untrained"]["text_pair"]["gap"]
+    assert start == pytest.approx(first, abs=1e-6)  # phase 2 starts where phase 1 ended
+    assert re.search(r"task weights, step 6", text)
+
+
+def test_a_sweep_makes_one_run_per_value(folder: Path, cache: Path, tmp_path: Path) -> None:
+    run(
+        "train.py",
+        "-m",
+        "weighting.alpha.text_pair=0.2,0.27",
+        "data=folder",
+        f"data.root={folder}",
+        f"data_cache={cache}",
+        *SMALL,
+        "baseline=false",
+        "ablations=[]",
+        f"hydra.sweep.dir={tmp_path}",
+    )
+    assert [(tmp_path / job / "results.json").is_file() for job in ("0", "1")] == [True, True]
+    configs = [(tmp_path / job / "config.yaml").read_text() for job in ("0", "1")]
+    assert "text_pair: 0.2\n" in configs[0] and "text_pair: 0.27\n" in configs[1]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train.py", ["data=folder", "data.root=/nowhere"], "data.root=/nowhere is not a folder"),
+        ("train.py", ["weighting.alfa=1"], "alfa"),
+        ("train.py", ["init_from=/nowhere.ckpt"], "there is no checkpoint /nowhere.ckpt"),
+        ("evaluate.py", ["run_dir=/nowhere"], "is not the folder of a run"),
+        ("train.py", ["task=[ocr]"], "use curriculum=single_phase"),
+    ],
+)
+def test_mistakes_are_answered(
+    script: str, arguments: list[str], message: str, cache: Path, tmp_path: Path
+) -> None:
+    own = [f"data_cache={cache}", f"hydra.run.dir={tmp_path}"] if script == "train.py" else []
+    assert message in run(script, *own, *arguments, ok=False)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real data set is not here")
+def test_real_files_train(cache: Path, tmp_path: Path) -> None:
+    arguments = ["experiment=real", f"data.root={REAL}", f"data_cache={cache}", *SMALL]
+    run("train.py", *arguments, "baseline=false", "ablations=[]", f"hydra.run.dir={tmp_path}")
+    results = json.loads((tmp_path / "results.json").read_text())["trained"]
+    assert results["ocr"]["pool"] > 400 and results["text_pair"]["queries"] > 100
