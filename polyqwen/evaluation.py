@@ -1,12 +1,14 @@
 """Embeds whole splits and measures them, outside the trainer: per task, per group, per query."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from polyqwen.data.batch import Batch
+from polyqwen.losses.types import Pairs
 from polyqwen.metrics.bootstrap import Interval, paired_bootstrap, paired_bootstrap_spearman
 from polyqwen.metrics.retrieval import expected_reciprocal_rank, retrieval_ranks
 from polyqwen.metrics.similarity import pair_cosines
@@ -36,16 +38,34 @@ def embed_view(model: EmbeddingModule, batches: Iterable[Batch]) -> EmbeddedView
     for batch in batches:
         batch = model.transfer_batch_to_device(batch, model.device, 0)
         ((_, own),) = batch.tasks.items()
-        pairs = select(model(batch), own)
-        parts.append(PairEmbeddings(*(_cpu(getattr(pairs, f)) for f in PairEmbeddings._fields)))
+        parts.append(_each(select(model(batch), own), Tensor.cpu))
         rows.append(own.row.cpu())
     order = torch.cat(rows).argsort()
-    joined = [None if column[0] is None else torch.cat(column)[order] for column in zip(*parts)]
-    return EmbeddedView(PairEmbeddings(*joined), torch.cat(rows)[order].numpy())
+    pairs = _each(_joined(parts), lambda value: value[order])
+    return EmbeddedView(pairs, torch.cat(rows)[order].numpy())
 
 
-def _cpu(value: torch.Tensor | None) -> torch.Tensor | None:
-    return None if value is None else value.cpu()
+def _each(pairs: Pairs | PairEmbeddings, change: Callable[[Tensor], Tensor]) -> PairEmbeddings:
+    """The same change to every field that is given."""
+    return PairEmbeddings(
+        query=change(pairs.query),
+        document=change(pairs.document),
+        query_key=change(pairs.query_key),
+        document_key=change(pairs.document_key),
+        score=None if pairs.score is None else change(pairs.score),
+    )
+
+
+def _joined(parts: Sequence[PairEmbeddings]) -> PairEmbeddings:
+    """The rows of all parts after one another."""
+    scores = [part.score for part in parts if part.score is not None]
+    return PairEmbeddings(
+        query=torch.cat([part.query for part in parts]),
+        document=torch.cat([part.document for part in parts]),
+        query_key=torch.cat([part.query_key for part in parts]),
+        document_key=torch.cat([part.document_key for part in parts]),
+        score=torch.cat(scores) if len(scores) == len(parts) else None,
+    )
 
 
 def measure(metrics: TaskMetrics, pairs: PairEmbeddings) -> dict[str, float]:
@@ -65,7 +85,7 @@ def chance(metrics: TaskMetrics, pairs: PairEmbeddings) -> dict[str, float]:
 def choose(pairs: PairEmbeddings, rows: Sequence[int]) -> PairEmbeddings:
     """Some of the pairs; their documents alone are the pool."""
     index = torch.as_tensor(rows)
-    return PairEmbeddings(*(None if value is None else value[index] for value in pairs))
+    return _each(pairs, lambda value: value[index])
 
 
 def advantage(
@@ -77,10 +97,10 @@ def advantage(
         The metric compared (Spearman for scored pairs, else MRR) and its interval.
     """
     if trained.score is not None:
-        cosines = [pair_cosines(pairs).numpy() for pairs in (trained, other)]
-        return "spearman", paired_bootstrap_spearman(*cosines, trained.score.numpy())
-    ranks = [
+        ours, theirs = (pair_cosines(pairs).numpy() for pairs in (trained, other))
+        return "spearman", paired_bootstrap_spearman(ours, theirs, trained.score.numpy())
+    ours, theirs = (
         expected_reciprocal_rank(retrieval_ranks(pairs, metrics.min_score)).numpy()
         for pairs in (trained, other)
-    ]
-    return "mrr", paired_bootstrap(*ranks)
+    )
+    return "mrr", paired_bootstrap(ours, theirs)

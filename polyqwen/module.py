@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as pl
 import torch
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polyqwen.data.batch import Batch, TaskBatch
+from polyqwen.data.datamodule import View
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.space import SPACE_KEYS
 from polyqwen.metrics.task_metrics import TaskMetrics
 from polyqwen.metrics.types import PairEmbeddings
+from polyqwen.models.inputs import Encoder
 from polyqwen.weighting.base import Weighting
 
 
@@ -47,7 +49,7 @@ class EmbeddingModule(pl.LightningModule):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         pooling: nn.Module,
         projection: nn.Module,
         *,
@@ -82,6 +84,10 @@ class EmbeddingModule(pl.LightningModule):
     def step(self) -> int:
         """Absolute optimizer step, the clock of all schedules."""
         return self.start_step + self.global_step
+
+    def metric(self, task: str) -> TaskMetrics:
+        """The metrics of one task."""
+        return cast(TaskMetrics, self.metrics[task])
 
     def forward(self, batch: Batch) -> Tensor:
         """Unit-norm embeddings of all contents of a batch, in its order: (N, D), fp32."""
@@ -122,17 +128,22 @@ class EmbeddingModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the embedded pairs of one view (a task, or a task under an ablation)."""
-        self._collect(batch, self.trainer.datamodule.views["dev"][dataloader_idx])
+        self._collect(batch, self._view("dev", dataloader_idx))
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """As `validation_step`, on the test split."""
-        self._collect(batch, self.trainer.datamodule.views["test"][dataloader_idx])
+        self._collect(batch, self._view("test", dataloader_idx))
 
-    def _collect(self, batch: Batch, view: tuple[str, str]) -> None:
+    def _view(self, split: str, index: int) -> View:
+        # Lightning sets the trainer's data module without declaring it.
+        views: dict[str, list[View]] = cast(Any, self.trainer).datamodule.views
+        return views[split][index]
+
+    def _collect(self, batch: Batch, view: View) -> None:
         task, ablation = view
         name = task if ablation == "none" else f"{task}/{ablation}"
         if name not in self._views:
-            self._views[name] = copy.deepcopy(self.metrics[task])
+            self._views[name] = copy.deepcopy(self.metric(task))
         pairs = select(self(batch), batch.tasks[task])
         self._views[name].update(
             PairEmbeddings(

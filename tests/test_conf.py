@@ -91,12 +91,17 @@ def test_the_papers_recipe() -> None:
     assert {t.visual_tokens for t in cfg.tasks.values()} == {768}
     assert cfg.data.batch_size * cfg.trainer.devices * cfg.trainer.accumulate_grad_batches == 480
     assert [t.share for t in cfg.tasks.values()] == [3.5, 1.5, 1.5, 1.0]
-    assert (cfg.curriculum.switch_step, cfg.curriculum.total_steps) == (2000, 2000 + 6_500_000 // 480 + 1)
+    assert (cfg.curriculum.switch_step, cfg.curriculum.total_steps) == (
+        2000,
+        2000 + 6_500_000 // 480 + 1,
+    )
     o = cfg.optimizer
     assert (o.backbone_lr, o.head_lr, o.warmup_fraction) == (1e-4, 3e-4, 0.03)
     assert (o.backbone_weight_decay, o.head_weight_decay) == (0.001, 0.05)
     c = cfg.callbacks
-    ramps = {n: c[n].schedule for n in ("temperature", "score_weight", "rank_weight", "gradient_clip")}
+    ramps = {
+        n: c[n].schedule for n in ("temperature", "score_weight", "rank_weight", "gradient_clip")
+    }
     assert {n: (s.start, s.end, s.steps) for n, s in ramps.items()} == {
         "temperature": (0.1, 0.07, 2000),
         "score_weight": (0.5, 3.0, 2000),

@@ -135,7 +135,7 @@ def test_frozen_vision_is_in_no_group(configure: Configure) -> None:
 
 def test_tasks_losses_and_metrics_must_agree(parts: Parts) -> None:
     model = parts.model
-    with pytest.raises(ValueError, match="model.losses are given for"):
+    with pytest.raises(ValueError, match=r"model\.losses are given for"):
         EmbeddingModule(
             model.encoder,
             model.pooling,

@@ -1,7 +1,7 @@
 """Callbacks that set something before every training batch and report what they set."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 
@@ -23,3 +23,8 @@ class StepCallback(pl.Callback, ABC):
     @abstractmethod
     def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
         """Sets this step's values and returns them by logger key."""
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """The trainer's callbacks, a list that Lightning sets without declaring it."""
+    return cast(Any, trainer).callbacks

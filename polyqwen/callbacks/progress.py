@@ -5,6 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import RichProgressBar
 
+from polyqwen.callbacks.base import callbacks_of
 from polyqwen.callbacks.step_log import StepLog
 
 
@@ -15,7 +16,7 @@ class TaskProgressBar(RichProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """What stands behind the bar."""
-        logs = [c for c in trainer.callbacks if isinstance(c, StepLog)]
+        logs = [c for c in callbacks_of(trainer) if isinstance(c, StepLog)]
         latest: dict[str, Any] = logs[0].latest if logs else {}
         if "train/loss" not in latest:
             return {}

@@ -1,4 +1,4 @@
-"""Per-step scalars: means over a few optimizer steps, written to all loggers at the absolute step."""
+"""Per-step scalars: means over a few optimizer steps, logged at the absolute step."""
 
 from collections import defaultdict
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from polyqwen.callbacks.base import StepCallback
+from polyqwen.callbacks.base import StepCallback, callbacks_of
 from polyqwen.module import EmbeddingModule, StepRecord
 
 
@@ -53,7 +53,7 @@ class StepLog(pl.Callback):
     @rank_zero_only
     def _write(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         values = dict(self.latest)
-        for callback in trainer.callbacks:
+        for callback in callbacks_of(trainer):
             if isinstance(callback, StepCallback):
                 values |= callback.values
         values["train/gradient_norm"] = module.gradient_norm

@@ -14,12 +14,16 @@ from polyqwen import evaluation
 from polyqwen.cli.build import Parts, build, load_weights
 from polyqwen.cli.console import console
 from polyqwen.cli.gallery import gallery_rows
+from polyqwen.data.datamodule import View
 from polyqwen.evaluation import EmbeddedView
 from polyqwen.metrics.similarity import similarity_samples
+from polyqwen.metrics.task_metrics import TaskMetrics
+from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.reporting.curves import plot_curves
 from polyqwen.reporting.gallery import plot_gallery
+from polyqwen.reporting.groups import groups_markdown, groups_table
 from polyqwen.reporting.histograms import plot_similarity_histogram
-from polyqwen.reporting.table import print_results
+from polyqwen.reporting.table import markdown_table, print_results
 
 log = logging.getLogger(__name__)
 GROUPS = ("lang", "source")
@@ -29,7 +33,10 @@ Views = dict[str, EmbeddedView]
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """Writes ``metrics.json`` and plots into the run's folder, prints the table, returns the metrics.
+    """Writes metrics, tables and plots into the run's folder and prints the tables.
+
+    Returns:
+        The metrics.
 
     Raises:
         ValueError: when the folder is no run, or its checkpoint is missing.
@@ -40,7 +47,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     pl.seed_everything(run.seed, workers=True, verbose=False)
     parts = build(run)
     parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    views = [(task, name) for task in parts.data.tasks for name in ("none", *cfg.ablations)]
+    views: list[View] = [
+        (task, name) for task in parts.data.tasks for name in ("none", *cfg.ablations)
+    ]
     untrained = _embed(parts, cfg.split, [(task, "none") for task in parts.data.tasks])
     load_weights(parts.model, checkpoint)
     trained = _embed(parts, cfg.split, views)
@@ -51,9 +60,12 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    tables = markdown_table(report["trained"], report["untrained"], report["chance"])
+    tables += "\n" + groups_markdown(report["groups"])
+    (out / "results.md").write_text(tables, encoding="utf-8")
     _plot(parts, trained, run, run_dir, out, cfg)
     print_results(report["trained"], report["untrained"], report["chance"], console=console())
-    _print_groups(report)
+    console().print(groups_table(report["groups"]))
     console().print(f"written to {out}")
     return report
 
@@ -84,7 +96,7 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
     return run
 
 
-def _embed(parts: Parts, split: str, views: Sequence[Any]) -> Views:
+def _embed(parts: Parts, split: str, views: Sequence[View]) -> Views:
     return {
         task if ablation == "none" else f"{task}/{ablation}": evaluation.embed_view(
             parts.model, parts.data.eval_loader(split, (task, ablation))
@@ -98,7 +110,7 @@ def _measure(parts: Parts, trained: Views, untrained: Views, split: str) -> dict
     report["advantage_over_untrained"] = {}
     for name, view in trained.items():
         task = name.partition("/")[0]
-        metrics = parts.model.metrics[task]
+        metrics = parts.model.metric(task)
         report["trained"][name] = evaluation.measure(metrics, view.pairs)
         report["chance"][name] = evaluation.chance(metrics, view.pairs)
         if name != task:
@@ -117,7 +129,7 @@ def _groups(
     table = parts.data.table(task, split)
     infos = [json.loads(info) for info in table[view.rows.tolist()]["info"]]
     groups: dict[str, Any] = {}
-    metrics = parts.model.metrics[task]
+    metrics = parts.model.metric(task)
     for column in GROUPS:
         for value in dict.fromkeys(info.get(column) for info in infos):
             rows = [i for i, info in enumerate(infos) if info.get(column) == value]
@@ -133,7 +145,9 @@ def _groups(
     return groups
 
 
-def _advantage(metrics: Any, trained: Any, other: Any) -> dict[str, Any]:
+def _advantage(
+    metrics: TaskMetrics, trained: PairEmbeddings, other: PairEmbeddings
+) -> dict[str, Any]:
     name, interval = evaluation.advantage(metrics, trained, other)
     return {"metric": name, **interval._asdict()}
 
@@ -143,7 +157,7 @@ def _plot(
 ) -> None:
     for task in parts.data.tasks:
         pairs = views[task].pairs
-        matching, others = similarity_samples(pairs, parts.model.metrics[task].min_score)
+        matching, others = similarity_samples(pairs, parts.model.metric(task).min_score)
         plot_similarity_histogram(
             matching, others, f"{task}: similarity", out / f"similarity_{task}.png"
         )
@@ -154,26 +168,3 @@ def _plot(
         plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)
     else:
         log.warning("no %s: no curves are drawn", history)
-
-
-def _print_groups(report: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(title="per language and source", title_justify="left")
-    for column in ("task", "group", "rows", "pool", "metric", "trained", "untrained", "95 %"):
-        table.add_column(column, justify="left" if column in ("task", "group") else "right")
-    for task, groups in report["groups"].items():
-        for group, entry in groups.items():
-            gain = entry["advantage_over_untrained"]
-            name = gain["metric"]
-            table.add_row(
-                task,
-                group,
-                str(entry["rows"]),
-                str(int(entry["trained"]["pool"])),
-                name,
-                f"{entry['trained'][name]:.3f}",
-                f"{entry['untrained'][name]:.3f}",
-                f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
-            )
-    console().print(table)

@@ -27,7 +27,7 @@ def gallery_rows(
     """
     pairs = view.pairs
     first, _ = distinct(pairs.document_key)  # rows that stand for the pool's documents
-    queries = matching_rows(pairs, parts.model.metrics[task].min_score).nonzero().flatten()
+    queries = matching_rows(pairs, parts.model.metric(task).min_score).nonzero().flatten()
     chosen = queries[torch.linspace(0, len(queries) - 1, min(count, len(queries))).long()]
     cosines = pairs.query[chosen] @ pairs.document[first].T  # (count, P)
     best = cosines.topk(min(RESULTS, len(first)))

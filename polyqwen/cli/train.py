@@ -7,9 +7,12 @@ from pathlib import Path
 import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.callbacks.base import callbacks_of
+from polyqwen.callbacks.forgetting import ForgettingMonitor
 from polyqwen.cli.build import build, build_trainer, load_weights
 from polyqwen.cli.console import console
 from polyqwen.cli.results import Results, results_of
+from polyqwen.data.datamodule import View
 from polyqwen.data.statistics import statistics_table, task_statistics
 from polyqwen.reporting.table import print_results
 
@@ -17,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> Results:
-    """Trains, tests beside the untrained model, and writes ``results.json`` into the run's folder."""
+    """Trains, tests beside the untrained model, writes ``results.json`` into the run's folder."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data, model = build(cfg)
     if cfg.init_from:
@@ -30,7 +33,7 @@ def train(cfg: DictConfig) -> Results:
     if trainer.is_global_zero:
         console().print(statistics_table(task_statistics(data.tables("train"))))
 
-    views = [(task, "none") for task in data.tasks]
+    views: list[View] = [(task, "none") for task in data.tasks]
     data.views["test"] = views
     untrained: Results = {}
     if cfg.baseline:
@@ -48,5 +51,15 @@ def train(cfg: DictConfig) -> Results:
         path = Path(cfg.run_dir) / "results.json"
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         print_results(trained, untrained, chance, console=console())
+        _print_forgetting(trainer)
         console().print(f"run: {cfg.run_dir}")
     return trained
+
+
+def _print_forgetting(trainer: pl.Trainer) -> None:
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, ForgettingMonitor) and callback.at_switch is not None:
+            console().print(
+                f"{callback.task}, validation {callback.metric}: {callback.at_switch:.3f} at the "
+                f"switch, {callback.now:.3f} at the end"
+            )

@@ -121,7 +121,10 @@ class Collator:
             size = len(content.ids)
             ids[i, :size] = content.ids
             mask[i, :size] = True
-            start = content.ids.index(self.tokens.image_id) if content.grid[0] else size
+            start = size
+            if content.grid[0]:
+                assert self.tokens.image_id is not None, "the tokenizer knows no pictures"
+                start = content.ids.index(self.tokens.image_id)
             positions[:, i, :size] = mrope_positions(size, start, content.grid)
             count = content.grid[0] * content.grid[1]
             visual.append(np.arange(content.visual_start, content.visual_start + count))
@@ -137,8 +140,9 @@ class Collator:
 def mrope_positions(length: int, start: int, grid: tuple[int, int]) -> NDArray[np.int64]:
     """M-RoPE positions of one content: (3, length), along time, height and width.
 
-    Text counts on in all three. A picture of `grid` visual tokens at `start` keeps the time it began
-    at and counts rows and columns from there; the text after it goes on behind its longer side.
+    Text counts on in all three. A picture of `grid` visual tokens at `start` keeps the time it
+    began at and counts rows and columns from there; the text after it goes on behind its longer
+    side.
     """
     down, across = grid
     before = np.tile(np.arange(start), (3, 1))

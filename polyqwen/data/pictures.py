@@ -98,7 +98,7 @@ class Pictures:
         return height * width // self.cell**2
 
     def pixels(self, name: str, target: tuple[int, int]) -> NDArray[np.uint8]:
-        """The picture resized to `target`: (height, width, 3) uint8, from the cache if it is there."""
+        """The picture resized to `target`: (height, width, 3) uint8, from the cache if there."""
         key = (name, *target)
         if key in self._cache:
             self._cache.move_to_end(key)

@@ -53,8 +53,16 @@ def prepare(reader: Reader, task: Task, tokens: Tokens, pictures: Pictures, cach
     Raises:
         ValueError: for a split without rows, or a row that cannot be used.
     """
-    parts = (VERSION, reader.fingerprint(), tokens.fingerprint(), sorted(task.fields.items()))
-    parts += (task.turn_names, task.info, task.visual_tokens, pictures.cell)
+    parts = (
+        VERSION,
+        reader.fingerprint(),
+        tokens.fingerprint(),
+        sorted(task.fields.items()),
+        task.turn_names,
+        task.info,
+        task.visual_tokens,
+        pictures.cell,
+    )
     name = hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
     path = cache / f"{name}.arrow"
     if not path.exists():

@@ -22,7 +22,7 @@ class Task:
 
     Args:
         fields: field → column. Fields are query_text, query_image, document_text, document_image,
-            negatives (a list of texts), score (a number in [0, 1]) and turns (a list of
+            negatives (a list of texts; the column may be missing), score (a number in [0, 1]) and turns (a list of
             {question, answer}; the last answer is the document, all before it the query).
         prefix: marks the task's inputs, such as ``<ocr>``.
         share: rows of this task relative to the others' in a mixed batch, > 0.
@@ -90,6 +90,8 @@ class Task:
     def _column(self, record: Mapping[str, Any], field: str, where: str) -> Any:
         name = self.fields[field]
         if name not in record:
+            if field == "negatives":
+                return ()
             raise ValueError(
                 f"{where}: no column {name!r} for {field}; the row has {', '.join(sorted(record))}"
             )

@@ -1,8 +1,8 @@
-"""Texts to token ids: a tokenizer, the task prefixes, and no way for a row to forge a special token."""
+"""Texts to token ids: a tokenizer and the task prefixes; no row can forge a special token."""
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -38,8 +38,9 @@ class Tokens:
         if max_tokens < 1:
             raise ValueError(f"tokens.max_tokens must be at least 1, got {max_tokens}")
         self.max_tokens = max_tokens
-        self.tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
-            tokenizer, revision=revision, trust_remote_code=False
+        self.tokenizer = cast(
+            PreTrainedTokenizerFast,
+            AutoTokenizer.from_pretrained(tokenizer, revision=revision, trust_remote_code=False),
         )
         before = len(self.tokenizer)
         if prefix_mode == "token":
@@ -68,7 +69,7 @@ class Tokens:
 
     def _prefix_ids(self, prefix: str, mode: PrefixMode) -> list[int]:
         if mode == "token":
-            return [int(self.tokenizer.convert_tokens_to_ids(prefix))]
+            return [cast(int, self.tokenizer.convert_tokens_to_ids(prefix))]
         return self.encode([prefix])[0]
 
     @property
@@ -87,7 +88,7 @@ class Tokens:
         return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of texts, cut to `max_tokens`; a text that spells a special token stays plain text."""
+        """Ids of texts, cut to `max_tokens`; a spelled-out special token stays plain text."""
         encoded = self.tokenizer(
             list(texts),
             add_special_tokens=False,
@@ -101,7 +102,7 @@ class Tokens:
         ]
 
     def _defused(self, text: str) -> list[int]:
-        """Ids of a text in which an added token was found all the same: encoded in two halves of it.
+        """Ids of a text in which an added token was found all the same: that token in two halves.
 
         `split_special_tokens` spares added tokens that are not marked special.
         """

@@ -9,8 +9,8 @@ class Pairs(NamedTuple):
     """A batch of matching pairs of one task; every embedding has unit norm.
 
     Keys are 64-bit content hashes: two equal keys mean the same text and the same picture.
-    Row i's positive is ``document[i]``. Over several ranks the module gathers all fields first, so a
-    loss always sees the whole global batch.
+    Row i's positive is ``document[i]``. Over several ranks the module gathers all fields first, so
+    a loss always sees the whole global batch.
 
     Attributes:
         query: (B, D).

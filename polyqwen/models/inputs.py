@@ -1,6 +1,6 @@
 """What an encoder reads: tokens of one chunk of contents, and the pictures of the whole batch."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ class Images(NamedTuple):
 
     Attributes:
         patches: (P, 3 · patch²) uint8, RGB, ordered as Qwen2-VL expects them (the four patches of a
-            merged token follow each other). One frame only: a still picture's second frame is equal.
+            merged token follow each other). One frame: a still picture's second frame is equal.
         grid: (I, 3) int64, patches of each picture along time, height and width.
     """
 
@@ -33,3 +33,17 @@ class Chunk(NamedTuple):
     mask: Tensor
     positions: Tensor
     visual: Tensor | None
+
+
+class Encoder(Protocol):
+    """What the model asks of an encoder, which is an `nn.Module` too."""
+
+    @property
+    def hidden_size(self) -> int:
+        """H, width of the hidden states."""
+
+    def encode_images(self, images: Images) -> Tensor:
+        """The pictures of a batch to visual tokens, one row each: (V, H)."""
+
+    def __call__(self, chunk: Chunk, visual: Tensor | None) -> Tensor:
+        """Hidden states (B, L, H); those at padding are meaningless."""

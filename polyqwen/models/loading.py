@@ -35,6 +35,7 @@ def load_pretrained(
         if keys:
             raise ValueError(
                 f"{name}: {len(keys)} {kind.replace('_', ' ')} for {model_class.__name__}, first "
-                f"{', '.join(keys[:3])}; the checkpoint is not of this architecture or is incomplete"
+                f"{', '.join(keys[:3])}; the checkpoint is not of this architecture or is "
+                "incomplete"
             )
     return model

@@ -14,9 +14,10 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 class AttentionPooling(nn.Module):
-    """Several learned queries, each a masked softmax over the sequence; heads are joined by a matrix.
+    """Several learned queries, each a masked softmax over the sequence; a matrix joins the heads.
 
-    u_i = h_iᵀ v_a,  a = softmax(u) over real tokens,  head = Σ a_i h_i,  c = W_o [head_1; …; head_k]
+    u_i = h_iᵀ v_a,  a = softmax(u) over real tokens,  head = Σ a_i h_i,
+    c = W_o [head_1; …; head_k]
 
     viPolyQwen, section 3.1.1.
 
@@ -63,7 +64,7 @@ class MeanPooling(Parameterless):
 
 
 class LastTokenPooling(Parameterless):
-    """The hidden state of the last real token: the one that has read everything, in a causal model."""
+    """The hidden state of the last real token: in a causal model, it has read everything."""
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """hidden (B, L, H), mask (B, L) -> (B, H)."""

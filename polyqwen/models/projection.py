@@ -58,8 +58,9 @@ class IdentityProjection(nn.Module):
         super().__init__()
         if output_size not in (None, input_size):
             raise ValueError(
-                f"projection.output_size={output_size} differs from the encoder's width {input_size}; "
-                "an identity projection keeps the width (use projection=residual to change it)"
+                f"projection.output_size={output_size} differs from the encoder's width "
+                f"{input_size}; an identity projection keeps the width (use "
+                "projection=residual to change it)"
             )
 
     def forward(self, pooled: Tensor) -> Tensor:

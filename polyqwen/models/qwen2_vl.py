@@ -20,9 +20,9 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 class PatchEmbedding(nn.Module):
     """Qwen2-VL's patch embedding on uint8 patches of one frame, as a matrix product.
 
-    The convolution's stride equals its kernel, so it is a matrix product, and a CPU runs that several
-    times faster than Conv3d. A still picture repeats its frame, so the kernel may be summed over time.
-    The parameter keeps its name and shape (``proj.weight``): checkpoints load unchanged.
+    The convolution's stride equals its kernel, so it is a matrix product, and a CPU runs that
+    several times faster than Conv3d. A still picture repeats its frame, so the kernel may be summed
+    over time. The parameter keeps its name and shape (``proj.weight``): checkpoints load unchanged.
     """
 
     mean: Tensor
@@ -90,20 +90,30 @@ class Qwen2VLEncoder(nn.Module):
         freeze_vision: bool = False,
         vocabulary: Vocabulary,
     ) -> "Qwen2VLEncoder":
-        """Random weights; `config` holds ``text_config`` and ``vision_config`` of `Qwen2VLConfig`."""
+        """Random weights from ``text_config`` and ``vision_config`` of `Qwen2VLConfig`.
+
+        Raises:
+            ValueError: for a tokenizer without pictures.
+        """
+        if vocabulary.image_id is None:
+            raise ValueError(
+                "model.encoder reads pictures, but the tokenizer has no <|image_pad|>; choose "
+                "another model.tokens.tokenizer or a text model"
+            )
         text = {**config["text_config"], "vocab_size": vocabulary.size}
-        full = Qwen2VLConfig(
-            text_config={**text, "bos_token_id": None, "eos_token_id": None},
-            vision_config=config["vision_config"],
-            image_token_id=vocabulary.image_id,
-            attn_implementation=attention,
-        )
-        return cls(Qwen2VLModel(full), freeze_vision=freeze_vision, vocabulary=vocabulary)
+        settings: dict[str, Any] = {
+            "text_config": {**text, "bos_token_id": None, "eos_token_id": None},
+            "vision_config": config["vision_config"],
+            "image_token_id": vocabulary.image_id,
+            "attn_implementation": attention,
+        }
+        model = Qwen2VLModel(Qwen2VLConfig(**settings))
+        return cls(model, freeze_vision=freeze_vision, vocabulary=vocabulary)
 
     @property
     def hidden_size(self) -> int:
         """H, width of the hidden states."""
-        return int(self.model.config.text_config.hidden_size)
+        return int(self.model.language_model.config.hidden_size)
 
     def train(self, mode: bool = True) -> "Qwen2VLEncoder":
         """A frozen vision tower stays in evaluation mode."""

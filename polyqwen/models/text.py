@@ -23,9 +23,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.model = model
         if getattr(model, "pooler", None) is not None:
-            model.pooler = (
-                None  # BERT's own pooler is never used; its weights would get no gradient
-            )
+            # BERT's own pooler is never used; its weights would get no gradient
+            model.register_module("pooler", None)
         grow_vocabulary(model, vocabulary)
 
     @classmethod
@@ -66,8 +65,8 @@ class TextEncoder(nn.Module):
     def encode_images(self, images: Images) -> Tensor:
         """Refuses: a text model cannot read pictures."""
         raise ValueError(
-            f"this batch has {len(images.grid)} pictures, but model.encoder is a text model; choose "
-            "tasks without pictures (task=[text_pair]) or a multimodal model (model=tiny)"
+            f"this batch has {len(images.grid)} pictures, but model.encoder is a text model; "
+            "choose tasks without pictures (task=[text_pair]) or a multimodal model (model=tiny)"
         )
 
     def forward(self, chunk: Chunk, visual: Tensor | None = None) -> Tensor:

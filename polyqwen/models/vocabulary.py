@@ -33,6 +33,6 @@ def grow_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
     known = min(table.num_embeddings, *(vocabulary.new_tokens or (vocabulary.size,)))
     mean = table.weight[:known].mean(0)
     if vocabulary.size > table.num_embeddings:
-        model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
+        table = model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
     if vocabulary.new_tokens:
-        model.get_input_embeddings().weight[list(vocabulary.new_tokens)] = mean
+        table.weight[list(vocabulary.new_tokens)] = mean

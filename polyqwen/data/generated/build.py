@@ -21,7 +21,7 @@ from polyqwen.data.generated.vqa import vqa_rows
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # raise it with every change of what is written: older folders are made anew
+VERSION = 2  # raise it with every change of what is written: older folders are made anew
 MANIFEST = "manifest.json"
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi", "instruction")
 
@@ -91,7 +91,7 @@ def generate(root: Path, *, seed: int = 0, train_rows: int = 4000, eval_rows: in
         root: the data set's folder. If it holds a set of the same version and parameters, nothing
             is done; a generated set of other parameters is replaced.
         seed: the seed of all choices.
-        train_rows: rows of each task's train split, at least 1; 25 000 is about the most, then
+        train_rows: rows of each task's train split, at least 1; 11 000 is about the most, then
             the meanings of the lexicon run short.
         eval_rows: rows of each task's dev and of its test split, at least 1.
 

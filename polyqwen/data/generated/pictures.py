@@ -13,7 +13,7 @@ Mask = np.ndarray  # float32 [height, width], share of ink in each pixel, 0 to 1
 
 def paper(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """A light sheet of slightly varying tint, float32 [height, width, 3] in 0..255."""
-    tint = rng.integers(232, 256, size=3).astype(np.float32)
+    tint = rng.integers(244, 256, size=3).astype(np.float32)
     return np.broadcast_to(tint, (height, width, 3)).copy()
 
 
@@ -35,7 +35,7 @@ def save(sheet: np.ndarray, path: Path, note: str, rng: np.random.Generator) -> 
         rng: the source of the specks.
     """
     # Specks, not noise everywhere: enough that no two pictures are equal, and small as a file.
-    specks = rng.random(sheet.shape[:2]) < 0.04
+    specks = rng.random(sheet.shape[:2]) < 0.01
     sheet[specks] += rng.integers(-40, 41, size=(int(specks.sum()), 1))
     info = PngInfo()
     info.add_itxt("content", note)

@@ -1,7 +1,7 @@
 """The language of questions and answers about scenes.
 
-An object is named by its shape, and asked for colour and texture, or named by its colour, and asked
-for shape and texture. Questions by position are left out on purpose.
+One object is named by its shape and asked for colour and texture, or named by its colour and asked
+for shape and texture; or everything is asked for. Questions by position are left out on purpose.
 """
 
 import random
@@ -19,41 +19,37 @@ SHAPE_NAMES = {
         "star": "ngôi sao",
         "cross": "chữ thập",
         "moon": "mặt trăng",
-        "diamond": "hình thoi",
         "heart": "trái tim",
     },
     "zh": {
-        "circle": "圆形",
-        "square": "正方形",
-        "triangle": "三角形",
+        "circle": "圆圈",
+        "square": "方块",
+        "triangle": "三角",
         "star": "星星",
         "cross": "十字",
         "moon": "月亮",
-        "diamond": "菱形",
-        "heart": "心形",
+        "heart": "爱心",
     },
 }
 COLOUR_NAMES = {
     "en": {},
     "vi": {
         "red": "đỏ",
-        "orange": "cam",
         "yellow": "vàng",
         "green": "xanh lá",
         "blue": "xanh dương",
         "purple": "tím",
         "pink": "hồng",
-        "black": "đen",
+        "grey": "xám",
     },
     "zh": {
         "red": "红色",
-        "orange": "橙色",
         "yellow": "黄色",
         "green": "绿色",
         "blue": "蓝色",
         "purple": "紫色",
         "pink": "粉色",
-        "black": "黑色",
+        "grey": "灰色",
     },
 }
 TEXTURE_NAMES = {
@@ -61,10 +57,9 @@ TEXTURE_NAMES = {
     "vi": {
         "solid": "tô kín",
         "striped": "kẻ sọc",
-        "dotted": "chấm bi",
         "outline": "viền rỗng",
     },
-    "zh": {"solid": "实心", "striped": "条纹", "dotted": "圆点", "outline": "空心"},
+    "zh": {"solid": "填满", "striped": "条纹", "outline": "镂空"},
 }
 _COMMA = {"en": ", ", "vi": ", ", "zh": "，"}
 
@@ -78,7 +73,7 @@ FULL: dict[str, dict[str, tuple[str, ...]]] = {
             "Describe the {0}.",
             "Which colour and pattern has the {0}?",
         ),
-        "vi": ("{0} trông như thế nào?", "Hãy tả {0}.", "{0} có màu và kiểu tô nào?"),
+        "vi": ("Hãy tả {0}.", "Cho biết {0} trông như thế nào?", "Màu và kiểu tô của {0}?"),
         "zh": ("{0}是什么样子的？", "请描述{0}。", "{0}是什么颜色和花纹？"),
     },
     "colour": {
@@ -90,7 +85,7 @@ FULL: dict[str, dict[str, tuple[str, ...]]] = {
         "vi": (
             "Vật màu {0} là gì?",
             "Hãy tả vật màu {0}.",
-            "Vật màu {0} có hình và kiểu tô nào?",
+            "Hình và kiểu tô của vật màu {0}?",
         ),
         "zh": ("{0}的东西是什么？", "请描述{0}的东西。", "{0}的东西是什么形状和花纹？"),
     },
@@ -99,12 +94,12 @@ FULL: dict[str, dict[str, tuple[str, ...]]] = {
 BRIEF: dict[str, dict[str, tuple[str, ...]]] = {
     "shape": {
         "en": ("What colour is the {0}?", "Name only the colour of the {0}."),
-        "vi": ("{0} màu gì?", "Chỉ nêu màu của {0}."),
+        "vi": ("Màu của {0} là gì?", "Chỉ nêu màu của {0}."),
         "zh": ("{0}是什么颜色？", "只说{0}的颜色。"),
     },
     "colour": {
         "en": ("What shape is the {0} thing?", "Name only the shape of the {0} thing."),
-        "vi": ("Vật màu {0} hình gì?", "Chỉ nêu hình của vật màu {0}."),
+        "vi": ("Hình của vật màu {0} là gì?", "Chỉ nêu hình của vật màu {0}."),
         "zh": ("{0}的东西是什么形状？", "只说{0}的东西的形状。"),
     },
 }

@@ -1,4 +1,4 @@
-"""Scenes: two to four objects in a 2 × 2 grid, no two of one shape or one colour.
+"""Scenes: one to four objects in a 2 × 2 grid, no two of one shape or one colour.
 
 An object fills one cell of 28 × 28 pixels, that is one visual token of Qwen2-VL. A scene is known
 by its *set* of objects; where each one lies is chance and no question asks for it.
@@ -11,24 +11,23 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
 from polyqwen.data.generated.pictures import CELL, Mask, ink, paper
 
-SHAPES = ("circle", "square", "triangle", "star", "cross", "moon", "diamond", "heart")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "moon", "heart")
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 25, 25),
-    "orange": (250, 135, 0),
     "yellow": (235, 215, 0),
     "green": (20, 150, 50),
     "blue": (40, 80, 230),
     "purple": (130, 35, 170),
     "pink": (250, 120, 190),
-    "black": (15, 15, 15),
+    "grey": (130, 130, 130),
 }
-TEXTURES = ("solid", "striped", "dotted", "outline")
+TEXTURES = ("solid", "striped", "outline")
 CELLS = 4
-GAP_INK = 0.25  # between stripes and in dots, so that thin shapes stay whole
+BLACK = np.asarray((10, 10, 10), np.float32)  # of stripes
 _FINE = 4  # masks are drawn this many times larger and averaged down
 
 
@@ -70,8 +69,6 @@ def _polygon(shape: str) -> list[tuple[float, float]]:
         return [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)]
     if shape == "triangle":
         return [(0, -0.95), (0.95, 0.85), (-0.95, 0.85)]
-    if shape == "diamond":
-        return [(0, -1), (0.72, 0), (0, 1), (-0.72, 0)]
     if shape == "cross":
         a, b = 0.34, 0.95
         half = [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)]
@@ -113,39 +110,35 @@ def _filled(shape: str, radius: float) -> Image.Image:
 
 
 @cache
-def mask(shape: str, texture: str, radius: int) -> Mask:
-    """The ink of one object in its cell; radius in pixels, at most 12."""
-    fine = radius * _FINE
-    whole = _filled(shape, fine)
-    side = whole.size[0]
+def masks(shape: str, texture: str, radius: int) -> tuple[Mask, Mask]:
+    """The coloured and the black ink of one object in its cell; radius in pixels, at most 13."""
+    whole = _filled(shape, radius * _FINE)
+    full = np.asarray(whole, dtype=np.float32) / 255
+    side = full.shape[0]
+    y = (np.arange(side)[:, None] + 0.5) / _FINE - CELL / 2
+    pattern = np.zeros_like(full)
     if texture == "outline":
-        inner = np.asarray(whole)
+        inner = full
         for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
             for _ in range(2 * _FINE):  # a line of about two pixels
                 inner = np.minimum(inner, np.roll(inner, step, axis))
-        whole = ImageChops.subtract(whole, Image.fromarray(inner))
-    elif texture in ("striped", "dotted"):
-        y, x = np.mgrid[:side, :side] / _FINE
-        if texture == "striped":
-            keep = (x + y) % 7 < 3.5
-        else:  # round holes in a grid
-            keep = (x % 6 - 3) ** 2 + (y % 6 - 3) ** 2 > 1.8**2
-        faint = np.where(keep, 255, 255 * GAP_INK).astype(np.uint8)
-        whole = ImageChops.multiply(whole, Image.fromarray(faint))
-    small = whole.resize((CELL, CELL), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32) / 255
+        full = full - inner
+    elif texture == "striped":
+        pattern = full * (np.abs((y + 4) % 8 - 4) < 1.5)
+    cells = (CELL, _FINE, CELL, _FINE)
+    return full.reshape(cells).mean((1, 3)), pattern.reshape(cells).mean((1, 3))
 
 
 def draw_scene(things: tuple[Thing, ...], rng: np.random.Generator) -> np.ndarray:
-    """The picture, float32 [56, 56, 3]: random cells, sizes, shades and one-pixel shifts."""
+    """The picture, float32 [56, 56, 3]: random cells and shades."""
     sheet = paper(2 * CELL, 2 * CELL, rng)
     cells = rng.permutation(CELLS)[: len(things)]
     for thing, cell in zip(things, cells, strict=True):
-        shade = np.asarray(COLOURS[thing.colour], np.float32) + rng.integers(-12, 13, size=3)
-        down, right = rng.integers(-1, 2, size=2)
-        shape = mask(thing.shape, thing.texture, int(rng.integers(10, 13)))
-        shifted = np.roll(shape, (down, right), (0, 1))
-        ink(sheet, shifted, int(cell) // 2 * CELL, int(cell) % 2 * CELL, shade)
+        shade = np.asarray(COLOURS[thing.colour], np.float32) + rng.integers(-5, 6, size=3)
+        colour, black = masks(thing.shape, thing.texture, 12)
+        top, left = int(cell) // 2 * CELL, int(cell) % 2 * CELL
+        ink(sheet, colour, top, left, shade)
+        ink(sheet, black, top, left, BLACK)
     return sheet
 
 

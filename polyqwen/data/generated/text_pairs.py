@@ -4,7 +4,7 @@
 
 with w = 3 for action and object, 2 for the subject, 1 for colour and place.
 
-Two rows in five have score 1.0; the others spread evenly over 0.0, 0.1, ..., 0.9. Word overlap says
+Every second row has score 1.0; the others spread evenly over 0.0, 0.1, ..., 0.9. Word overlap says
 little about the score: pairs of equal meaning are often reworded in every slot or said in another
 language, pairs of lower score are often copies with single words changed.
 """
@@ -64,9 +64,10 @@ def text_pair_rows(rng: random.Random, count: int, pool: MeaningPool) -> Iterato
         pool: the meanings still free, shared by all splits.
     """
     for index in range(count):
-        equal = index % 5 in (0, 2)
+        equal = index % 2 == 0
         base = pool.draw(rng)
-        partner = _partner(base, sum(WEIGHTS) if equal else rng.randrange(10), rng, pool)
+        level = sum(WEIGHTS) if equal else index // 2 % sum(WEIGHTS)
+        partner = _partner(base, level, rng, pool)
         first = random_wording(rng)
         cross = rng.random() < (CROSS_LANGUAGE_EQUAL if equal else CROSS_LANGUAGE_OTHER)
         if cross:

@@ -1,13 +1,15 @@
 """Rows of the two question tasks over scenes: single questions and conversations.
 
-Each picture serves three rows with different answers, so that neither the question without the
-picture nor the picture without the question gives the answer away.
+Each picture serves three rows that ask for different things, so that neither the question without
+the picture nor the picture without the question gives the answer away. Some single questions ask
+for everything and some scenes have one object only: from these a model learns to see, before it
+can learn to look where the question points.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,11 +28,21 @@ from polyqwen.data.generated.questions import (
 from polyqwen.data.generated.scenes import Scene, Thing, describe, draw_scene, new_scene
 
 ROWS_PER_PICTURE = 3
-SINGLE_SIZES = (1, 1, 2, 2, 3, 4)  # objects in a scene, with shares
+SINGLE_SIZES = (1, 1, 2, 2, 2, 3, 4)  # objects in a scene, with shares
 MULTI_SIZES = (2, 2, 2, 3, 4)
-BRIEF_SHARE = 0.2  # conversations that ask for colour or shape alone
+BRIEF_SHARE = 0.1  # conversations that ask for colour or shape alone
+ELSE_SHARE = 0.15  # conversations that end with a question for all the rest
+SHORT_SHARE = 0.6  # conversations of two turns where more are possible
 
 Turns = list[dict[str, str]]
+
+
+class Talk(NamedTuple):
+    """One row's words: its language, its turns, and wrong answers that fit the same picture."""
+
+    language: str
+    turns: Turns
+    negatives: list[str]
 
 
 def _turn(question: str, answer: str) -> dict[str, str]:
@@ -54,37 +66,50 @@ def converse(things: Sequence[Thing], ask: Ask, rng: random.Random) -> Turns:
     return turns + [_turn(follow_up(x, ask, rng), answer(x, ask)) for x in others]
 
 
-def _single(things: Sequence[Thing], rng: random.Random) -> list[tuple[str, Turns]]:
+def _others(things: Sequence[Thing], target: Thing, ask: Ask) -> list[str]:
+    """What the other objects would have been answered with."""
+    return [answer(thing, ask) for thing in things if thing != target]
+
+
+def _single(things: Sequence[Thing], rng: random.Random) -> list[Talk]:
     """Three single questions about one scene: one for everything, two for an object."""
     language = rng.choice(LANGUAGES)
-    made = [(language, ask_for_all(things, language, rng))]
+    less = [inventory(things[1:], language)] if len(things) > 1 else []
+    made = [Talk(language, ask_for_all(things, language, rng), less)]
     targets = [(thing, kind) for thing in things for kind in KINDS]
     for target, kind in rng.sample(targets, ROWS_PER_PICTURE - 1):
         ask = Ask(kind, rng.choice(LANGUAGES))
-        made.append((ask.language, ask_once(target, ask, rng)))
+        made.append(Talk(ask.language, ask_once(target, ask, rng), _others(things, target, ask)))
     return made
 
 
-def _multi(things: Sequence[Thing], rng: random.Random) -> list[tuple[str, Turns]]:
+def _multi(things: Sequence[Thing], rng: random.Random) -> list[Talk]:
     """Three conversations about one scene: one ends with all the rest, two with an object."""
     before = rng.sample(things, rng.randint(1, len(things) - 1))
     ask = Ask(rng.choice(KINDS), rng.choice(LANGUAGES), texture=rng.random() >= BRIEF_SHARE)
     rest = [thing for thing in things if thing not in before]
     last = _turn(rng.choice(ELSE[ask.language]), inventory(rest, ask.language))
-    made = [(ask.language, [*converse(before, ask, rng), last])]
+    told = [inventory(before, ask.language)]
+    made = [Talk(ask.language, [*converse(before, ask, rng), last], told)]
     targets = [(thing, kind) for thing in things for kind in KINDS]
     for target, kind in rng.sample(targets, ROWS_PER_PICTURE - 1):
         ask = Ask(kind, rng.choice(LANGUAGES), texture=rng.random() >= BRIEF_SHARE)
         others = [thing for thing in things if thing != target]
         before = rng.sample(others, rng.randint(1, len(others)))
-        made.append((ask.language, converse([*before, target], ask, rng)))
+        made.append(
+            Talk(
+                ask.language,
+                converse([*before, target], ask, rng),
+                _others(things, target, ask),
+            )
+        )
     return made
 
 
 def vqa_rows(
     rng: random.Random, count: int, used: set[Scene], root: Path, folder: str, multi: bool
 ) -> Iterator[dict[str, Any]]:
-    """Rows with image, question and answer (or turns), lang and source; writes their pictures.
+    """Rows with image, question and answer (or turns), negatives, lang, source; writes pictures.
 
     Args:
         rng: the source of all choices.
@@ -101,6 +126,12 @@ def vqa_rows(
         things = new_scene(rng, used, MULTI_SIZES if multi else SINGLE_SIZES)
         image = f"{folder}/{first // ROWS_PER_PICTURE:06d}.png"
         save(draw_scene(things, grain), root / image, describe(things), grain)
-        for language, turns in talk(things, rng)[: count - first]:
+        for language, turns, negatives in talk(things, rng)[: count - first]:
             asked: dict[str, Any] = {"turns": turns} if multi else turns[0]
-            yield {"image": image, **asked, "lang": language, "source": "generated/scene"}
+            yield {
+                "image": image,
+                **asked,
+                "negatives": negatives,
+                "lang": language,
+                "source": "generated/scene",
+            }

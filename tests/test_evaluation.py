@@ -1,0 +1,76 @@
+"""Embedding a whole split outside the trainer, and comparing two models on it."""
+
+import torch
+from torch.testing import assert_close
+
+from polyqwen.cli.build import Parts
+from polyqwen.cli.gallery import gallery_rows
+from polyqwen.data.dataset import MultiTaskDataset
+from polyqwen.evaluation import advantage, chance, choose, embed_view, measure
+from polyqwen.metrics.types import PairEmbeddings
+from polyqwen.module import select
+from polyqwen.reporting.groups import group_rows, groups_markdown, groups_table
+
+
+def test_rows_come_back_in_order_whatever_the_batches(parts: Parts) -> None:
+    view = embed_view(parts.model, parts.data.eval_loader("test", ("ocr", "none")))
+    assert view.rows.tolist() == list(range(32))
+    dataset = MultiTaskDataset(parts.data.tables("test"))
+    rows = [dataset["ocr", i] for i in (5, 0)]
+    batch = parts.data.collator(rows)
+    alone = select(parts.model.eval()(batch), batch.tasks["ocr"])
+    assert_close(view.pairs.query[[5, 0]], alone.query, atol=1e-5, rtol=1e-4)
+    assert view.pairs.document_key[[5, 0]].tolist() == [row.document.key for row in rows]
+    assert view.pairs.score is None
+
+
+def test_the_training_mode_is_left_alone_by_metrics(parts: Parts) -> None:
+    view = embed_view(parts.model, parts.data.eval_loader("test", ("text_pair", "none")))
+    metrics = parts.model.metrics["text_pair"]
+    first, second = (measure(metrics, view.pairs) for _ in range(2))
+    assert first == second and -1 <= first["spearman"] <= 1
+    assert 0 < chance(metrics, view.pairs)["recall@1"] < 0.2
+
+
+def pairs_of(query: torch.Tensor, document: torch.Tensor) -> PairEmbeddings:
+    keys = torch.arange(len(query))
+    return PairEmbeddings(
+        torch.nn.functional.normalize(query, dim=-1),
+        torch.nn.functional.normalize(document, dim=-1),
+        keys,
+        keys + 1000,
+    )
+
+
+def test_advantage_tells_a_good_model_from_a_random_one(parts: Parts) -> None:
+    documents = torch.randn(60, 16)
+    good, bad = pairs_of(documents, documents), pairs_of(torch.randn(60, 16), documents)
+    name, interval = advantage(parts.model.metrics["ocr"], good, bad)
+    assert name == "mrr" and interval.low > 0.5
+    assert advantage(parts.model.metrics["ocr"], good, good)[1].difference == 0
+    assert choose(good, [3, 1]).document_key.tolist() == [1003, 1001]
+
+
+def test_gallery_shows_queries_with_pictures_and_marks_what_is_right(parts: Parts) -> None:
+    view = embed_view(parts.model, parts.data.eval_loader("test", ("vqa_single", "none")))
+    rows = gallery_rows(parts, "vqa_single", "test", view, 3)
+    assert len(rows) == 3 and all(row["query_image"] is not None for row in rows)
+    for row in rows:
+        assert all(r.correct == (r.text == row["answer_text"]) for r in row["results"])
+        cosines = [r.cosine for r in row["results"]]
+        assert cosines == sorted(cosines, reverse=True)
+
+
+def test_groups_as_tables() -> None:
+    gain = {"metric": "mrr", "difference": 0.25, "low": 0.1, "high": 0.4}
+    entry = {
+        "rows": 40,
+        "trained": {"pool": 30.0, "mrr": 0.5},
+        "untrained": {"mrr": 0.25},
+        "advantage_over_untrained": gain,
+    }
+    groups = {"ocr": {"lang=vi": entry}}
+    line = ("ocr", "lang=vi", "40", "30", "mrr", "0.500", "0.250", "+0.250 [+0.100, +0.400]")
+    assert group_rows(groups) == [line]
+    assert groups_table(groups).row_count == 1
+    assert "| ocr | lang=vi | 40 |" in groups_markdown(groups)
