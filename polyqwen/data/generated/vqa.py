@@ -84,25 +84,21 @@ def _single(things: Sequence[Thing], rng: random.Random) -> list[Talk]:
 
 
 def _multi(things: Sequence[Thing], rng: random.Random) -> list[Talk]:
-    """Three conversations about one scene: one ends with all the rest, two with an object."""
-    before = rng.sample(things, rng.randint(1, len(things) - 1))
-    ask = Ask(rng.choice(KINDS), rng.choice(LANGUAGES), texture=rng.random() >= BRIEF_SHARE)
-    rest = [thing for thing in things if thing not in before]
-    last = _turn(rng.choice(ELSE[ask.language]), inventory(rest, ask.language))
-    told = [inventory(before, ask.language)]
-    made = [Talk(ask.language, [*converse(before, ask, rng), last], told)]
+    """Three conversations about one scene, of two to four turns, each with an end of its own."""
+    made = []
     targets = [(thing, kind) for thing in things for kind in KINDS]
-    for target, kind in rng.sample(targets, ROWS_PER_PICTURE - 1):
+    for target, kind in rng.sample(targets, ROWS_PER_PICTURE):
         ask = Ask(kind, rng.choice(LANGUAGES), texture=rng.random() >= BRIEF_SHARE)
         others = [thing for thing in things if thing != target]
-        before = rng.sample(others, rng.randint(1, len(others)))
-        made.append(
-            Talk(
-                ask.language,
-                converse([*before, target], ask, rng),
-                _others(things, target, ask),
-            )
-        )
+        short = rng.random() < SHORT_SHARE
+        before = rng.sample(others, 1 if short else rng.randint(1, len(others)))
+        if rng.random() < ELSE_SHARE:
+            rest = [thing for thing in things if thing not in before]
+            last = _turn(rng.choice(ELSE[ask.language]), inventory(rest, ask.language))
+            turns, wrong = [*converse(before, ask, rng), last], [inventory(before, ask.language)]
+        else:
+            turns, wrong = converse([*before, target], ask, rng), _others(things, target, ask)
+        made.append(Talk(ask.language, turns, wrong))
     return made
 
 
