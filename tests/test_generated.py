@@ -50,7 +50,7 @@ class Data:
 
     def scene(self, image: str) -> frozenset[Thing]:
         things = (thing.split() for thing in self.shown(image).split("; "))
-        return frozenset(Thing(shape, colour, texture) for colour, texture, shape in things)
+        return frozenset(Thing(shape, colour) for colour, shape in things)
 
 
 @pytest.fixture(scope="module")
@@ -289,8 +289,8 @@ def test_pools_are_large(data: Data) -> None:
     for task in COLUMNS:
         rows = [row for row in data.rows[task, "test"] if row.get("score", 1.0) == 1.0]
         assert len({document(task, row) for row in rows}) >= 130, task
-    about_one = [row["answer"] for row in data.rows["vqa_single", "train"] if not whole(row)]
-    assert 100 <= len(set(about_one)) <= 192
+    for task in ("vqa_single", "vqa_multi"):
+        assert len({document(task, row) for row in data.rows[task, "train"]}) >= 100
 
 
 # Honesty: what can be had without understanding
@@ -371,22 +371,20 @@ def test_answers_are_what_the_pictures_show(data: Data) -> None:
             asked_for = row["question"].rstrip("?.").split()
             named = [x for x in things if {x.shape, x.colour} & set(asked_for)]
             assert len(named) == 1, row
-            seen, texture = row["answer"].split(", ")
-            assert texture == named[0].texture
-            assert seen in named[0][:2]
-            assert seen not in asked_for
+            assert row["answer"] in named[0]
+            assert row["answer"] not in asked_for
             about_one += 1
     assert min(about_one, about_all) > 60
 
 
 def test_conversations_need_their_history(data: Data) -> None:
     rows = data.rows["vqa_multi", "test"]
-    assert {len(row["turns"]) for row in rows} == {2, 3, 4}
-    # One ending, answered with and without texture: the first question tells which.
-    lengths: dict[str, set[int]] = defaultdict(set)
+    assert {len(row["turns"]) for row in rows} == {2, 3}
+    # One ending and many answers, so the ending alone is no use.
+    answers: dict[str, set[str]] = defaultdict(set)
     for row in data.rows["vqa_multi", "train"]:
-        lengths[ending(row)].add(len(last(row)["answer"].replace("，", ", ").split(", ")))
-    assert sum(len(lengths[ending(row)]) >= 2 for row in rows) / len(rows) >= 0.5
+        answers[ending(row)].add(last(row)["answer"])
+    assert sum(len(answers[ending(row)]) >= 4 for row in rows) / len(rows) >= 0.8
     # And some endings name nothing: all objects that no earlier turn spoke of.
     rest = [row for row in rows if whole(row)]
     assert len(rest) >= 30

@@ -34,7 +34,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         batch_size: rows per process and micro-batch, divided by share among the tasks without a
             number of their own; None if all have one.
         rows_per_task: rows per process and micro-batch of each task that names no batch_size
-            itself; None divides `batch_size`.
+            itself: one number for all, or task -> number; None divides `batch_size`.
         eval_batch_size: rows per batch in evaluation.
         eval_rows: rows of each task used in validation while training; None for all of ``dev``.
         seed: of the order of rows.
@@ -54,7 +54,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         *,
         root: str | Path | None = None,
         batch_size: int | None = None,
-        rows_per_task: int | None = None,
+        rows_per_task: int | dict[str, int] | None = None,
         eval_batch_size: int = 64,
         eval_rows: int | None = None,
         seed: int = 0,
@@ -114,14 +114,16 @@ class CurriculumDataModule(pl.LightningDataModule):
         cells = world * accumulate
         dataset = MultiTaskDataset(self.tables("train"))
         costs = {task: dataset.costs(task) for task in self.tasks}
-        own = {name: task.batch_size or self.rows_per_task for name, task in self.tasks.items()}
+        rows = self.rows_per_task
+        default = rows if isinstance(rows, dict) else dict.fromkeys(self.tasks, rows)
+        own = {name: task.batch_size or default.get(name) for name, task in self.tasks.items()}
         sampler = MicroBatchSampler(
             StepSampler(
                 {task: len(rows) for task, rows in costs.items()},
                 self.curriculum,
                 None if self.batch_size is None else self.batch_size * cells,
                 self.seed,
-                {name: rows * cells for name, rows in own.items() if rows},
+                {name: count * cells for name, count in own.items() if count},
             ),
             accumulate=accumulate,
             rank=trainer.global_rank,
@@ -146,7 +148,8 @@ class CurriculumDataModule(pl.LightningDataModule):
         Args:
             split: train, dev or test.
             view: the task, and what its queries are deprived of.
-            limit: at most so many rows, spread evenly over the split.
+            limit: at most so many rows, the same random ones each time. (Evenly spaced ones would
+                pick all good or all bad pairs of a file in which they alternate.)
         """
         task, ablation = view
         dataset = MultiTaskDataset({task: self.table(task, split)}, ablation)
@@ -154,7 +157,8 @@ class CurriculumDataModule(pl.LightningDataModule):
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
         costs = dataset.costs(task)
-        chosen = np.unique(np.linspace(0, len(costs) - 1, limit or len(costs)).astype(int))
+        count = min(limit or len(costs), len(costs))
+        chosen = np.random.default_rng(0).permutation(len(costs))[:count]
         rows = chosen[np.argsort(costs[chosen], kind="stable")][rank::world].tolist()
         size = self.eval_batch_size
         batches = [[(task, r) for r in rows[i : i + size]] for i in range(0, len(rows), size)]

@@ -14,14 +14,13 @@ from typing import Any
 from polyqwen.data.generated.instructions import instruction_rows
 from polyqwen.data.generated.lexicon import Meaning
 from polyqwen.data.generated.ocr import ocr_rows
-from polyqwen.data.generated.scenes import Scene
 from polyqwen.data.generated.sentences import MeaningPool
 from polyqwen.data.generated.text_pairs import text_pair_rows
 from polyqwen.data.generated.vqa import vqa_rows
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # raise it with every change of what is written: older folders are made anew
+VERSION = 4  # raise it with every change of what is written: older folders are made anew
 MANIFEST = "manifest.json"
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi", "instruction")
 
@@ -36,7 +35,6 @@ class _Content:
         self.meanings = MeaningPool(4 * rows)
         self.lists: set[Meaning] = set()
         self.texts: set[str] = set()
-        self.scenes: set[Scene] = set()
 
     def rows(self, task: str, split: str, count: int, seed: int, root: Path) -> Iterator[Row]:
         """The rows of one task and split, from a random stream of their own."""
@@ -48,7 +46,7 @@ class _Content:
             return instruction_rows(rng, count, self.meanings, self.lists)
         if task == "ocr":
             return ocr_rows(rng, count, self.texts, root, folder)
-        return vqa_rows(rng, count, self.scenes, root, folder, multi=task == "vqa_multi")
+        return vqa_rows(rng, count, split, root, folder, multi=task == "vqa_multi")
 
 
 def _write_jsonl(path: Path, rows: Iterable[Row]) -> None:

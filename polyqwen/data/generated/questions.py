@@ -1,7 +1,7 @@
 """The language of questions and answers about scenes.
 
-One object is named by its shape and asked for colour and texture, or named by its colour and asked
-for shape and texture; or everything is asked for. Questions by position are left out on purpose.
+One object is named by its shape and asked for its colour, or the other way round; or everything is
+asked for. Questions by position are left out on purpose.
 """
 
 import random
@@ -19,6 +19,7 @@ SHAPE_NAMES = {
         "star": "ngôi sao",
         "cross": "chữ thập",
         "moon": "mặt trăng",
+        "diamond": "hình thoi",
         "heart": "trái tim",
     },
     "zh": {
@@ -28,6 +29,7 @@ SHAPE_NAMES = {
         "star": "星星",
         "cross": "十字",
         "moon": "月亮",
+        "diamond": "菱形",
         "heart": "爱心",
     },
 }
@@ -35,31 +37,26 @@ COLOUR_NAMES = {
     "en": {},
     "vi": {
         "red": "đỏ",
+        "orange": "cam",
         "yellow": "vàng",
         "green": "xanh lá",
         "blue": "xanh dương",
         "purple": "tím",
         "pink": "hồng",
         "grey": "xám",
+        "black": "đen",
     },
     "zh": {
         "red": "红色",
+        "orange": "橙色",
         "yellow": "黄色",
         "green": "绿色",
         "blue": "蓝色",
         "purple": "紫色",
         "pink": "粉色",
         "grey": "灰色",
+        "black": "黑色",
     },
-}
-TEXTURE_NAMES = {
-    "en": {},
-    "vi": {
-        "solid": "tô kín",
-        "striped": "kẻ sọc",
-        "outline": "viền rỗng",
-    },
-    "zh": {"solid": "填满", "striped": "条纹", "outline": "镂空"},
 }
 _COMMA = {"en": ", ", "vi": ", ", "zh": "，"}
 
@@ -68,42 +65,17 @@ KINDS = ("shape", "colour")  # what names the object
 # kind → language → phrasings; {0} is the name of the object's shape or colour.
 FULL: dict[str, dict[str, tuple[str, ...]]] = {
     "shape": {
-        "en": (
-            "What does the {0} look like?",
-            "Describe the {0}.",
-            "Which colour and pattern has the {0}?",
-        ),
-        "vi": ("Hãy tả {0}.", "Cho biết {0} trông như thế nào?", "Màu và kiểu tô của {0}?"),
-        "zh": ("{0}是什么样子的？", "请描述{0}。", "{0}是什么颜色和花纹？"),
+        "en": ("What colour is the {0}?", "Name the colour of the {0}."),
+        "vi": ("Màu của {0} là gì?", "Hãy nêu màu của {0}."),
+        "zh": ("{0}是什么颜色？", "请说{0}的颜色。"),
     },
     "colour": {
-        "en": (
-            "What is the {0} thing?",
-            "Describe the {0} thing.",
-            "Which shape and pattern has the {0} thing?",
-        ),
-        "vi": (
-            "Vật màu {0} là gì?",
-            "Hãy tả vật màu {0}.",
-            "Hình và kiểu tô của vật màu {0}?",
-        ),
-        "zh": ("{0}的东西是什么？", "请描述{0}的东西。", "{0}的东西是什么形状和花纹？"),
+        "en": ("What shape is the {0} thing?", "Name the shape of the {0} thing."),
+        "vi": ("Hình của vật màu {0} là gì?", "Hãy nêu hình của vật màu {0}."),
+        "zh": ("{0}的东西是什么形状？", "请说{0}的东西的形状。"),
     },
 }
-# The same with the texture left out of the answer.
-BRIEF: dict[str, dict[str, tuple[str, ...]]] = {
-    "shape": {
-        "en": ("What colour is the {0}?", "Name only the colour of the {0}."),
-        "vi": ("Màu của {0} là gì?", "Chỉ nêu màu của {0}."),
-        "zh": ("{0}是什么颜色？", "只说{0}的颜色。"),
-    },
-    "colour": {
-        "en": ("What shape is the {0} thing?", "Name only the shape of the {0} thing."),
-        "vi": ("Hình của vật màu {0} là gì?", "Chỉ nêu hình của vật màu {0}."),
-        "zh": ("{0}的东西是什么形状？", "只说{0}的东西的形状。"),
-    },
-}
-# Follow-ups: whether the answer names the texture follows from the first question.
+# Follow-ups: the language and what is asked for follow from the first question.
 ELLIPTIC: dict[str, dict[str, tuple[str, ...]]] = {
     "shape": {
         "en": ("And the {0}?", "What about the {0}?"),
@@ -128,18 +100,17 @@ ELSE: dict[str, tuple[str, ...]] = {
     "zh": ("还有什么？", "其余的呢？"),
 }
 _WHOLE = {
-    "en": "{colour} {texture} {shape}",
-    "vi": "{shape} {colour} {texture}",
-    "zh": "{colour}{texture}{shape}",
+    "en": "{colour} {shape}",
+    "vi": "{shape} {colour}",
+    "zh": "{colour}{shape}",
 }
 
 
 class Ask(NamedTuple):
-    """How a conversation asks: by ``shape`` or ``colour``, its language, with texture or not."""
+    """How a conversation asks: by ``shape`` or ``colour``, and its language."""
 
     kind: str
     language: str
-    texture: bool = True
 
 
 def _name(names: dict[str, dict[str, str]], language: str, word: str) -> str:
@@ -147,13 +118,10 @@ def _name(names: dict[str, dict[str, str]], language: str, word: str) -> str:
 
 
 def answer(thing: Thing, ask: Ask) -> str:
-    """What the object looks like, in the words of the question's language."""
+    """The object's colour or shape, in the words of the question's language."""
     shape = _name(SHAPE_NAMES, ask.language, thing.shape)
     colour = _name(COLOUR_NAMES, ask.language, thing.colour)
-    seen = colour if ask.kind == "shape" else shape
-    if not ask.texture:
-        return seen
-    return seen + _COMMA[ask.language] + _name(TEXTURE_NAMES, ask.language, thing.texture)
+    return colour if ask.kind == "shape" else shape
 
 
 def _fill(
@@ -167,7 +135,7 @@ def _fill(
 
 def question(thing: Thing, ask: Ask, rng: random.Random) -> str:
     """A question that stands alone."""
-    return _fill(FULL if ask.texture else BRIEF, thing, ask, rng)
+    return _fill(FULL, thing, ask, rng)
 
 
 def follow_up(thing: Thing, ask: Ask, rng: random.Random) -> str:
@@ -182,7 +150,6 @@ def inventory(things: Iterable[Thing], language: str) -> str:
         _WHOLE[language].format(
             shape=_name(SHAPE_NAMES, language, thing.shape),
             colour=_name(COLOUR_NAMES, language, thing.colour),
-            texture=_name(TEXTURE_NAMES, language, thing.texture),
         )
         for thing in ordered
     )

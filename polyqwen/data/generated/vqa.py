@@ -25,13 +25,12 @@ from polyqwen.data.generated.questions import (
     inventory,
     question,
 )
-from polyqwen.data.generated.scenes import Scene, Thing, describe, draw_scene, new_scene
+from polyqwen.data.generated.scenes import Thing, describe, draw_scene, new_scene
 
 ROWS_PER_PICTURE = 3
-SINGLE_SIZES = (1, 1, 2, 2, 2, 3, 4)  # objects in a scene, with shares
-MULTI_SIZES = (2, 2, 2, 3, 4)
-BRIEF_SHARE = 0.1  # conversations that ask for colour or shape alone
-ELSE_SHARE = 0.15  # conversations that end with a question for all the rest
+SINGLE_SIZES = (1, 2, 2, 3)  # objects in a scene, with shares
+MULTI_SIZES = (2, 2, 3)
+ELSE_SHARE = 0.4  # conversations that end with a question for all the rest
 SHORT_SHARE = 0.6  # conversations of two turns where more are possible
 
 Turns = list[dict[str, str]]
@@ -88,7 +87,7 @@ def _multi(things: Sequence[Thing], rng: random.Random) -> list[Talk]:
     made = []
     targets = [(thing, kind) for thing in things for kind in KINDS]
     for target, kind in rng.sample(targets, ROWS_PER_PICTURE):
-        ask = Ask(kind, rng.choice(LANGUAGES), texture=rng.random() >= BRIEF_SHARE)
+        ask = Ask(kind, rng.choice(LANGUAGES))
         others = [thing for thing in things if thing != target]
         short = rng.random() < SHORT_SHARE
         before = rng.sample(others, 1 if short else rng.randint(1, len(others)))
@@ -103,14 +102,14 @@ def _multi(things: Sequence[Thing], rng: random.Random) -> list[Talk]:
 
 
 def vqa_rows(
-    rng: random.Random, count: int, used: set[Scene], root: Path, folder: str, multi: bool
+    rng: random.Random, count: int, split: str, root: Path, folder: str, multi: bool
 ) -> Iterator[dict[str, Any]]:
     """Rows with image, question and answer (or turns), negatives, lang, source; writes pictures.
 
     Args:
         rng: the source of all choices.
         count: number of rows; a picture serves three of them.
-        used: scenes already shown in any split of either task.
+        split: train, dev or test; no scene is shown in two of them.
         root: the data set's folder.
         folder: where the pictures go, relative to root; made if missing.
         multi: conversations instead of single questions.
@@ -119,7 +118,7 @@ def vqa_rows(
     grain = np.random.default_rng(rng.getrandbits(64))
     talk = _multi if multi else _single
     for first in range(0, count, ROWS_PER_PICTURE):
-        things = new_scene(rng, used, MULTI_SIZES if multi else SINGLE_SIZES)
+        things = new_scene(rng, split, MULTI_SIZES if multi else SINGLE_SIZES)
         image = f"{folder}/{first // ROWS_PER_PICTURE:06d}.png"
         save(draw_scene(things, grain), root / image, describe(things), grain)
         for language, turns, negatives in talk(things, rng)[: count - first]:
