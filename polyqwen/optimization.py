@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -86,7 +85,7 @@ def adamw(
             ("head", head, head_lr, head_weight_decay),
         ]
     )
-    optimizer = AdamW(groups, betas=betas, eps=eps, fused=torch.cuda.is_available() or None)
+    optimizer = AdamW(groups, betas=betas, eps=eps, fused=True)
     rate = partial(
         warmup_cosine,
         warmup_steps=round(warmup_fraction * total_steps),

@@ -1,5 +1,7 @@
 """Tokenizer, prefixes, and texts that try to be special tokens."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,15 @@ def test_a_tokenizer_of_ones_own(tmp_path: Path) -> None:
     assert own.encode(["12"])[0] == own.encode(["1"])[0] + own.encode(["2"])[0]
     with pytest.raises(ValueError, match="at least 262"):
         train_tokenizer(["a"], 100, tmp_path)
+
+
+def test_the_command_makes_a_tokenizer_from_a_folder(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "polyqwen", "tokenizer", str(folder), "--to", str(tmp_path)]
+    result = subprocess.run([*command, "--vocab-size", "512"], capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert Tokens(str(tmp_path), prefixes={}).vocabulary.size == 512
+    missing = [*command[:4], str(tmp_path / "none"), "--to", str(tmp_path)]
+    assert subprocess.run(missing, capture_output=True, check=False).returncode == 2
 
 
 def test_bad_options_are_refused() -> None:

@@ -139,6 +139,7 @@ def test_mistakes_are_answered(
     assert message in run(script, *own, *arguments, ok=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real data set is not here")
 def test_real_files_train(cache: Path, tmp_path: Path) -> None:
     arguments = ["experiment=real", f"data.root={REAL}", f"data_cache={cache}", *SMALL]

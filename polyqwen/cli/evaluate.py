@@ -47,12 +47,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     pl.seed_everything(run.seed, workers=True, verbose=False)
     parts = build(run)
     parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    views: list[View] = [
-        (task, name) for task in parts.data.tasks for name in ("none", *cfg.ablations)
-    ]
-    untrained = _embed(parts, cfg.split, [(task, "none") for task in parts.data.tasks])
+    untrained = _embed(parts, cfg.split, parts.data.views_with([]))
     load_weights(parts.model, checkpoint)
-    trained = _embed(parts, cfg.split, views)
+    trained = _embed(parts, cfg.split, parts.data.views_with(cfg.ablations))
 
     report = _measure(parts, trained, untrained, cfg.split)
     report["checkpoint"], report["split"] = str(checkpoint), cfg.split

@@ -12,7 +12,6 @@ from polyqwen.callbacks.forgetting import ForgettingMonitor
 from polyqwen.cli.build import build, build_trainer, load_weights
 from polyqwen.cli.console import console
 from polyqwen.cli.results import Results, results_of
-from polyqwen.data.datamodule import View
 from polyqwen.data.statistics import statistics_table, task_statistics
 from polyqwen.reporting.table import print_results
 
@@ -33,8 +32,6 @@ def train(cfg: DictConfig) -> Results:
     if trainer.is_global_zero:
         console().print(statistics_table(task_statistics(data.tables("train"))))
 
-    views: list[View] = [(task, "none") for task in data.tasks]
-    data.views["test"] = views
     untrained: Results = {}
     if cfg.baseline:
         trainer.test(model, datamodule=data, verbose=False)
@@ -42,7 +39,7 @@ def train(cfg: DictConfig) -> Results:
     trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
     last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
     trainer.save_checkpoint(last, weights_only=False)  # also when no save was due at this step
-    data.views["test"] = views + [(task, name) for task in data.tasks for name in cfg.ablations]
+    data.views["test"] = data.views_with(cfg.ablations)
     trainer.test(model, datamodule=data, verbose=False)
     trained = results_of(trainer.callback_metrics)
     chance = results_of(trainer.callback_metrics, "chance")

@@ -1,5 +1,6 @@
 """The data of a run: prepared tables, the curriculum's train loader, evaluation loaders."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,14 @@ class CurriculumDataModule(pl.LightningDataModule):
             visual_tokens={name: task.visual_tokens for name, task in tasks.items()},
             chunk_tokens=chunk_tokens,
         )
-        plain: list[View] = [(task, "none") for task in tasks]
-        self.views: dict[str, list[View]] = {"dev": plain, "test": plain}
+        self.views = {"dev": self.views_with([]), "test": self.views_with([])}
         self._tables: dict[tuple[str, str], Dataset] = {}
+
+    def views_with(self, ablations: Sequence[Ablation]) -> list[View]:
+        """All tasks as they are, and the tasks with pictures under each ablation."""
+        pictured = [name for name, task in self.tasks.items() if task.pictured]
+        plain: list[View] = [(task, "none") for task in self.tasks]
+        return plain + [(task, ablation) for task in pictured for ablation in ablations]
 
     def table(self, task: str, split: str) -> Dataset:
         """The prepared rows of a split, made on first use."""

@@ -68,6 +68,11 @@ class Task:
         """Whether the task's pairs carry a similarity score."""
         return "score" in self.fields
 
+    @property
+    def pictured(self) -> bool:
+        """Whether the task's queries have a picture."""
+        return "query_image" in self.fields
+
     def example(self, record: Mapping[str, Any], where: str) -> Example:
         """One record as an example.
 

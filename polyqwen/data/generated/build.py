@@ -20,7 +20,7 @@ from polyqwen.data.generated.vqa import vqa_rows
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4  # raise it with every change of what is written: older folders are made anew
+VERSION = 6  # raise it with every change of what is written: older folders are made anew
 MANIFEST = "manifest.json"
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi", "instruction")
 

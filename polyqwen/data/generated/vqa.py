@@ -28,9 +28,9 @@ from polyqwen.data.generated.questions import (
 from polyqwen.data.generated.scenes import Thing, describe, draw_scene, new_scene
 
 ROWS_PER_PICTURE = 3
-SINGLE_SIZES = (1, 2, 2, 3)  # objects in a scene, with shares
-MULTI_SIZES = (2, 2, 3)
-ELSE_SHARE = 0.4  # conversations that end with a question for all the rest
+SINGLE_SIZES = (1, 1, 2, 2, 2, 3)  # objects in a scene, with shares
+MULTI_SIZES = (2, 2, 2, 3)
+ELSE_SHARE = 0.5  # conversations that end with a question for all the rest
 SHORT_SHARE = 0.6  # conversations of two turns where more are possible
 
 Turns = list[dict[str, str]]
@@ -71,14 +71,13 @@ def _others(things: Sequence[Thing], target: Thing, ask: Ask) -> list[str]:
 
 
 def _single(things: Sequence[Thing], rng: random.Random) -> list[Talk]:
-    """Three single questions about one scene: one for everything, two for an object."""
-    language = rng.choice(LANGUAGES)
-    less = [inventory(things[1:], language)] if len(things) > 1 else []
-    made = [Talk(language, ask_for_all(things, language, rng), less)]
-    targets = [(thing, kind) for thing in things for kind in KINDS]
-    for target, kind in rng.sample(targets, ROWS_PER_PICTURE - 1):
-        ask = Ask(kind, rng.choice(LANGUAGES))
-        made.append(Talk(ask.language, ask_once(target, ask, rng), _others(things, target, ask)))
+    """Three questions about one scene: for everything, in two languages, and for one object."""
+    made = []
+    for language in rng.sample(LANGUAGES, ROWS_PER_PICTURE - 1):
+        less = [inventory(things[1:], language)] if len(things) > 1 else []
+        made.append(Talk(language, ask_for_all(things, language, rng), less))
+    target, ask = rng.choice(things), Ask(rng.choice(KINDS), rng.choice(LANGUAGES))
+    made.append(Talk(ask.language, ask_once(target, ask, rng), _others(things, target, ask)))
     return made
 
 
