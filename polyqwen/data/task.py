@@ -22,8 +22,9 @@ class Task:
 
     Args:
         fields: field → column. Fields are query_text, query_image, document_text, document_image,
-            negatives (a list of texts; the column may be missing), score (a number in [0, 1]) and turns (a list of
-            {question, answer}; the last answer is the document, all before it the query).
+            negatives (a list of texts; the column may be missing), score (a number in [0, 1]) and
+            turns (a list of {question, answer}; the last answer is the document, all before it the
+            query).
         prefix: marks the task's inputs, such as ``<ocr>``.
         share: rows of this task relative to the others' in a mixed batch, > 0.
         batch_size: rows of this task in every batch of a process; None divides ``data.batch_size``
