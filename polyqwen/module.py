@@ -159,12 +159,13 @@ class EmbeddingModule(pl.LightningModule):
         self._log_views("val")
 
     def on_test_epoch_end(self) -> None:
-        """Logs ``test/<task>/<metric>`` and, beside it, ``chance/<task>/<metric>``."""
+        """Logs ``test/<task>/<metric>``; ``chance/<task>/<metric>`` is for the trainer's caller only."""
         self._log_views("test")
 
     def _log_views(self, split: str) -> None:
         # Lightning's own clock is relative to the run; ours is absolute, so it is handed along.
         values = {"step": float(self.step)}
+        chance: dict[str, float] = {}  # constants: for the final table, not for charts
         main = []
         for name, metrics in self._views.items():
             computed = metrics.compute()
@@ -173,11 +174,12 @@ class EmbeddingModule(pl.LightningModule):
                 monitor = split == "val" and key in SPACE_KEYS
                 values[f"{'space' if monitor else split}/{name}/{key}"] = value
             if split == "test":
-                chance = metrics.chance().items()
-                values |= {f"chance/{name}/{key}": value for key, value in chance}
+                of_view = metrics.chance().items()
+                chance |= {f"chance/{name}/{key}": value for key, value in of_view}
         values[f"{split}/score"] = sum(main) / len(main)
         self._views.clear()
         self.log_dict(values)
+        self.log_dict(chance, logger=False)
 
 
 def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:
