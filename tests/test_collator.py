@@ -50,7 +50,7 @@ def test_equal_contents_and_pictures_are_there_once(parts: Parts) -> None:
     own = batch.tasks["vqa_single"]
     assert own.query[0] == own.query[1] and own.document[0] == own.document[1]
     assert len(contents_of(batch)) == len(
-        {(r.task, s) for r in twice for s in (r.query, r.document, *r.negatives)}
+        {s for r in twice for s in (r.query, r.document, *r.negatives)}
     )
     assert batch.images is not None
     assert len(batch.images.grid) == len({r.query.image for r in twice})
