@@ -159,7 +159,7 @@ class EmbeddingModule(pl.LightningModule):
         self._log_views("val")
 
     def on_test_epoch_end(self) -> None:
-        """Logs ``test/<task>/<metric>``; ``chance/<task>/<metric>`` is for the trainer's caller only."""
+        """Logs ``test/<task>/<metric>``; ``chance/…`` is kept for the trainer's caller only."""
         self._log_views("test")
 
     def _log_views(self, split: str) -> None:
