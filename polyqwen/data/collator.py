@@ -1,6 +1,7 @@
 """Rows to a batch: prefixes and placeholders, every content once, short ones with short ones."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,14 @@ from polyqwen.data.tokens import Tokens
 from polyqwen.models.inputs import Chunk, Images
 
 GREY = 127
+
+
+class _Picture(NamedTuple):
+    """A picture of the batch at the size it is shown in."""
+
+    name: str
+    grid: tuple[int, int]  # visual tokens down and across
+    grey: bool
 
 
 class _Content(NamedTuple):
@@ -73,34 +82,37 @@ class Collator:
 
     def _contents(self, sides: Sequence[tuple[str, Side]]) -> tuple[Images | None, list[_Content]]:
         """Opens each distinct picture once and frames all contents."""
-        starts: dict[tuple[str | None, tuple[int, int], bool], int] = {}
-        patches: list[NDArray[np.uint8]] = []
-        grids: list[tuple[int, int, int]] = []
-        contents, total = [], 0
-        cell, merge = self.pictures.cell, self.pictures.merge_size
-        for task, side in sides:
-            if side.image is None:
-                contents.append(_Content(self.tokens.frame(task, side.ids, 0), (0, 0), 0))
-                continue
-            height, width = self.pictures.target_size(side.size, self.visual_tokens[task])
-            down, across = height // cell, width // cell
-            picture = (side.image, (height, width), side.grey)
-            if picture not in starts:
-                starts[picture] = total
-                total += down * across
-                patches.append(self.pictures.patches(self._pixels(*picture)))
-                grids.append((1, down * merge, across * merge))
-            ids = self.tokens.frame(task, side.ids, down * across)
-            contents.append(_Content(ids, (down, across), starts[picture]))
-        if not patches:
+        shown = [self._picture(task, side) for task, side in sides]
+        starts: dict[_Picture, int] = {}
+        total = 0
+        # pictures of one size follow each other: the vision tower takes them in one call
+        for picture in sorted({p for p in shown if p}, key=lambda p: (p.grid, p.name, p.grey)):
+            starts[picture] = total
+            total += picture.grid[0] * picture.grid[1]
+        contents = []
+        for (task, side), shows in zip(sides, shown, strict=True):
+            grid, start = (shows.grid, starts[shows]) if shows else ((0, 0), 0)
+            ids = self.tokens.frame(task, side.ids, grid[0] * grid[1])
+            contents.append(_Content(ids, grid, start))
+        if not starts:
             return None, contents
-        images = Images(torch.from_numpy(np.concatenate(patches)), torch.tensor(grids))
-        return images, contents
+        merge = self.pictures.merge_size
+        patches = np.concatenate([self.pictures.patches(self._pixels(p)) for p in starts])
+        grids = [(1, p.grid[0] * merge, p.grid[1] * merge) for p in starts]
+        return Images(torch.from_numpy(patches), torch.tensor(grids)), contents
 
-    def _pixels(self, image: str, target: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
-        if grey:
-            return np.full((*target, 3), GREY, dtype=np.uint8)
-        return self.pictures.pixels(image, target)
+    def _picture(self, task: str, side: Side) -> _Picture | None:
+        if side.image is None:
+            return None
+        height, width = self.pictures.target_size(side.size, self.visual_tokens[task])
+        cell = self.pictures.cell
+        return _Picture(side.image, (height // cell, width // cell), side.grey)
+
+    def _pixels(self, picture: _Picture) -> NDArray[np.uint8]:
+        height, width = (cells * self.pictures.cell for cells in picture.grid)
+        if picture.grey:
+            return np.full((height, width, 3), GREY, dtype=np.uint8)
+        return self.pictures.pixels(picture.name, (height, width))
 
     def _cut(self, order: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[list[int]]:
         """Cuts contents of rising length so that rows × longest stays within `chunk_tokens`."""
@@ -137,6 +149,7 @@ class Collator:
         )
 
 
+@lru_cache(maxsize=4096)
 def mrope_positions(length: int, start: int, grid: tuple[int, int]) -> NDArray[np.int64]:
     """M-RoPE positions of one content: (3, length), along time, height and width.
 

@@ -10,6 +10,7 @@ from transformers import Qwen2VLConfig, Qwen2VLModel
 
 from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.loading import load_pretrained
+from polyqwen.models.vision_attention import GroupedVisionAttention
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
 # mean and standard deviation of CLIP's training pictures, as in Qwen2-VL's processor
@@ -56,6 +57,9 @@ class Qwen2VLEncoder(nn.Module):
         self.model = model
         self.freeze_vision = freeze_vision
         model.visual.patch_embed = PatchEmbedding(model.visual.patch_embed.proj)
+        if model.visual.config._attn_implementation == "sdpa":
+            for block in model.visual.blocks:
+                block.attn = GroupedVisionAttention(block.attn)
         grow_vocabulary(model, vocabulary)
         if freeze_vision:
             model.visual.requires_grad_(False).eval()
