@@ -69,8 +69,8 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         log_every_n_steps=1,
         use_distributed_sampler=False,
         default_root_dir=cfg.run_dir,
-        callbacks=[make(node) for node in cfg.callbacks.values()],
-        logger=[make(node) for node in cfg.logger.values()],
+        callbacks=[make(node) for node in cfg.callbacks.values() if node],
+        logger=[make(node) for node in cfg.logger.values() if node],
     )
 
 

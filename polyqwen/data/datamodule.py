@@ -42,6 +42,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         cache: folder of prepared tables.
         chunk_tokens: padded tokens per encoder pass; see `Collator`.
         min_visual_tokens: smaller pictures are enlarged.
+        max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
         num_workers: loader processes; 0 loads in the training process.
     """
@@ -62,6 +63,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         cache: str | Path = ".cache",
         chunk_tokens: int = 16384,
         min_visual_tokens: int = 1,
+        max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
         num_workers: int = 0,
     ) -> None:
@@ -74,6 +76,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         self.pictures = Pictures(
             Path(root or source.root),
             min_visual_tokens=min_visual_tokens,
+            max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
         )
         self.collator = Collator(

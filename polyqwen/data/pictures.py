@@ -21,6 +21,7 @@ class Pictures:
         patch_size: side of a patch in pixels.
         merge_size: patches along each side of one visual token.
         min_visual_tokens: smaller pictures are enlarged to this many visual tokens.
+        max_visual_tokens: cap over what the tasks allow; None leaves it to them.
         cache_mb: megabytes of resized pictures to keep in this process, >= 0.
     """
 
@@ -31,12 +32,14 @@ class Pictures:
         patch_size: int = 14,
         merge_size: int = 2,
         min_visual_tokens: int = 1,
+        max_visual_tokens: int | None = None,
         cache_mb: int = 256,
     ) -> None:
         self.root = Path(root).resolve()
         self.patch_size = patch_size
         self.merge_size = merge_size
         self.min_visual_tokens = min_visual_tokens
+        self.max_visual_tokens = max_visual_tokens
         self._budget = cache_mb * 2**20
         self._used = 0
         self._cache: OrderedDict[tuple[str, int, int], NDArray[np.uint8]] = OrderedDict()
@@ -84,6 +87,8 @@ class Pictures:
         """Height and width after resizing, both multiples of `cell`."""
         height, width = size
         area = self.cell**2
+        if self.max_visual_tokens is not None:
+            max_visual_tokens = min(max_visual_tokens, self.max_visual_tokens)
         return smart_resize(
             height,
             width,

@@ -62,6 +62,8 @@ def prepare(reader: Reader, task: Task, tokens: Tokens, pictures: Pictures, cach
         task.info,
         task.visual_tokens,
         pictures.cell,
+        pictures.min_visual_tokens,
+        pictures.max_visual_tokens,
     )
     name = hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
     path = cache / f"{name}.arrow"

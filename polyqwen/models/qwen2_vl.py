@@ -16,6 +16,8 @@ from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 # mean and standard deviation of CLIP's training pictures, as in Qwen2-VL's processor
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+# output projections of the blocks: attention and MLP, of the language model and the vision tower
+RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.fc2.weight")
 
 
 class PatchEmbedding(nn.Module):
@@ -92,9 +94,13 @@ class Qwen2VLEncoder(nn.Module):
         *,
         attention: str = "sdpa",
         freeze_vision: bool = False,
+        residual_init: float = 1.0,
         vocabulary: Vocabulary,
     ) -> "Qwen2VLEncoder":
         """Random weights from ``text_config`` and ``vision_config`` of `Qwen2VLConfig`.
+
+        ``residual_init`` scales the drawn weights of every block's output projections; with 0 each
+        block starts as the identity.
 
         Raises:
             ValueError: for a tokenizer without pictures.
@@ -112,6 +118,10 @@ class Qwen2VLEncoder(nn.Module):
             "attn_implementation": attention,
         }
         model = Qwen2VLModel(Qwen2VLConfig(**settings))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith(RESIDUAL_OUTPUTS):
+                    parameter.mul_(residual_init)
         return cls(model, freeze_vision=freeze_vision, vocabulary=vocabulary)
 
     @property
