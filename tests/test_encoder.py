@@ -115,6 +115,29 @@ def test_equals_the_hugging_face_model_from_file_to_hidden_states(
     assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
 
+def test_pictures_of_mixed_sizes_equal_the_hugging_face_tower() -> None:
+    encoder = tiny().eval()
+    reference = Qwen2VLModel(encoder.model.config).eval()
+    reference.load_state_dict(encoder.model.state_dict())
+    grid = torch.tensor([[1, 2, 2], [1, 2, 2], [1, 4, 2], [1, 2, 4], [1, 2, 2]])
+    patches = torch.randint(0, 256, (int(grid.prod(1).sum()), 588), dtype=torch.uint8)
+    embed = encoder.model.visual.patch_embed
+    frames = ((patches - embed.mean) / embed.std).unflatten(1, (3, 1, 196)).repeat(1, 1, 2, 1)
+    theirs = reference.visual(frames.flatten(1), grid_thw=grid).pooler_output
+    ours = encoder.encode_images(Images(patches, grid))
+    assert theirs.std(0).min() > 0  # pictures differ
+    assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+def test_blocks_start_as_the_identity_without_residual_weights() -> None:
+    encoder = Qwen2VLEncoder.from_config(
+        CONFIG, residual_init=0.0, vocabulary=Vocabulary(VOCAB, (), IMAGE)
+    ).eval()
+    states = encoder(chunk_of([[1, 2, 3], [4, 2, 5]], (0, 0)), None)
+    assert states.abs().max() > 0.1
+    assert_close(states[0, 1], states[1, 1])  # a token looks at nobody
+
+
 def test_padding_and_batch_mates_change_nothing() -> None:
     encoder = tiny().eval()
     visual = torch.randn(8, 32)
