@@ -1,7 +1,7 @@
 """The model and its training step: embed every content once, one loss per task, weigh, sum."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as pl
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from polyqwen.data.batch import Batch, TaskBatch
 from polyqwen.data.datamodule import View
+from polyqwen.distributed import gather_batch, world_size
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.space import SPACE_KEYS
 from polyqwen.metrics.task_metrics import TaskMetrics
@@ -32,9 +33,9 @@ class StepRecord(NamedTuple):
 class EmbeddingModule(pl.LightningModule):
     """Encoder, pooling and projection, with the losses and the weighting that train them.
 
-    A training step embeds all contents of a micro-batch, gives each task's pairs to its loss and
-    returns Σ λ_t · boost_t · L_t. Tasks keep the weighting's order. What changes over time (λ,
-    boost, temperature, loss weights) is set from outside by callbacks.
+    A training step embeds all contents of a micro-batch, gives each task's pairs (of all ranks) to
+    its loss and returns Σ λ_t · boost_t · L_t. Tasks keep the weighting's order. What changes over
+    time (λ, boost, temperature, loss weights) is set from outside by callbacks.
 
     Args:
         encoder: `Qwen2VLEncoder`, `TextEncoder` or anything with their interface.
@@ -78,7 +79,7 @@ class EmbeddingModule(pl.LightningModule):
         self.boost = dict.fromkeys(self.tasks, 1.0)
         self.record: StepRecord | None = None
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
-        self._views: dict[str, TaskMetrics] = {}
+        self._rows: dict[View, TaskMetrics] = {}  # what validation or test has seen so far
 
     @property
     def step(self) -> int:
@@ -91,21 +92,29 @@ class EmbeddingModule(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Unit-norm embeddings of all contents of a batch, in its order: (N, D), fp32."""
-        visual = None if batch.images is None else self.encoder.encode_images(batch.images)
-        pooled = [self.pooling(self.encoder(c, visual), c.mask) for c in batch.chunks]
-        return F.normalize(self.projection(torch.cat(pooled)).float(), dim=-1)  # (N, D)
+        visual = self.encoder.encode_images(batch.images)
+        pooled = torch.cat([self.pooling(self.encoder(c, visual), c.mask) for c in batch.chunks])
+        if batch.images is None and visual is not None:
+            pooled = pooled + 0.0 * visual.sum()  # the same graph with and without pictures
+        return F.normalize(self.projection(pooled).float(), dim=-1)  # (N, D)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none."""
-        embeddings = self(batch)
-        pairs = {t: select(embeddings, batch.tasks[t]) for t in self.tasks if t in batch.tasks}
+        """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none.
+
+        With several ranks, each computes the loss of all ranks' rows (see `gather_batch`).
+        """
+        embeddings, tasks = self(batch), batch.tasks
+        if world_size() > 1:
+            embeddings, tasks = gather_batch(embeddings, tasks, self.tasks)
+        pairs = {t: select(embeddings, tasks[t]) for t in self.tasks if t in tasks}
         outputs = {task: self.losses[task](own) for task, own in pairs.items()}
         factors = dict(zip(self.tasks, self.weighting.weights(self.step), strict=True))
         weights = {task: factors[task] * self.boost[task] for task in outputs}
         total = embeddings.sum() * 0.0
         for task, output in outputs.items():
             total = total + weights[task] * output.total
-        self._observe(outputs, {task: len(own.query) for task, own in pairs.items()})
+        # each rank counts its own rows; the weighting adds them up
+        self._observe(outputs, {task: len(own.query) for task, own in batch.tasks.items()})
         self.record = StepRecord(
             total=total.detach(),
             outputs={t: o._replace(total=o.total.detach()) for t, o in outputs.items()},
@@ -128,56 +137,59 @@ class EmbeddingModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the embedded pairs of one view (a task, or a task under an ablation)."""
-        self._collect(batch, self._view("dev", dataloader_idx))
+        self._collect(batch, self._views("dev")[dataloader_idx])
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """As `validation_step`, on the test split."""
-        self._collect(batch, self._view("test", dataloader_idx))
+        self._collect(batch, self._views("test")[dataloader_idx])
 
-    def _view(self, split: str, index: int) -> View:
+    def _views(self, split: str) -> list[View]:
         # Lightning sets the trainer's data module without declaring it.
-        views: dict[str, list[View]] = cast(Any, self.trainer).datamodule.views
-        return views[split][index]
+        return cast(Any, self.trainer).datamodule.views[split]
 
     def _collect(self, batch: Batch, view: View) -> None:
-        task, ablation = view
-        name = task if ablation == "none" else f"{task}/{ablation}"
-        if name not in self._views:
-            self._views[name] = copy.deepcopy(self.metric(task))
-        pairs = select(self(batch), batch.tasks[task])
-        self._views[name].update(
+        pairs = select(self(batch), batch.tasks[view[0]])
+        self._collected(view).update(
             PairEmbeddings(
                 pairs.query, pairs.document, pairs.query_key, pairs.document_key, pairs.score
             )
         )
+
+    def _collected(self, view: View) -> TaskMetrics:
+        if view not in self._rows:
+            self._rows[view] = copy.deepcopy(self.metric(view[0]))
+        return self._rows[view]
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<task>/<metric>``, ``space/<task>/<monitor>`` and ``val/score``.
 
         The score is the mean over tasks of Spearman (scored pairs) or recall@1 (the others).
         """
-        self._log_views("val")
+        self._log_views("val", self._views("dev"))
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/<task>/<metric>``; ``chance/…`` is kept for the trainer's caller only."""
-        self._log_views("test")
+        self._log_views("test", self._views("test"))
 
-    def _log_views(self, split: str) -> None:
+    def _log_views(self, split: str, views: Sequence[View]) -> None:
         # Lightning's own clock is relative to the run; ours is absolute, so it is handed along.
         values = {"step": float(self.step)}
         chance: dict[str, float] = {}  # constants: for the final table, not for charts
         main = []
-        for name, metrics in self._views.items():
+        for task, ablation in views:  # all ranks in this order, also one without rows of a view
+            metrics = self._collected((task, ablation))
+            name = task if ablation == "none" else f"{task}/{ablation}"
             computed = metrics.compute()
             main.append(computed["spearman" if metrics.scored else "recall@1"])
             for key, value in computed.items():
                 monitor = split == "val" and key in SPACE_KEYS
                 values[f"{'space' if monitor else split}/{name}/{key}"] = value
             if split == "test":
-                of_view = metrics.chance().items()
-                chance |= {f"chance/{name}/{key}": value for key, value in of_view}
+                with metrics.sync_context():
+                    of_view = metrics.chance()
+                chance |= {f"chance/{name}/{key}": value for key, value in of_view.items()}
         values[f"{split}/score"] = sum(main) / len(main)
-        self._views.clear()
+        self._rows.clear()
         self.log_dict(values)
         self.log_dict(chance, logger=False)
 

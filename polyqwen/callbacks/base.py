@@ -25,6 +25,15 @@ class StepCallback(pl.Callback, ABC):
         """Sets this step's values and returns them by logger key."""
 
 
+def optimizer_stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer stepped at the end of this micro-batch.
+
+    A run is one epoch of whole steps (see `MicroBatchSampler`), so no state is needed, and a
+    resumed run cannot take an old step for a new one.
+    """
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """The trainer's callbacks, a list that Lightning sets without declaring it."""
     return cast(Any, trainer).callbacks

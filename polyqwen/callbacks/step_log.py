@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from polyqwen.callbacks.base import StepCallback, callbacks_of
+from polyqwen.callbacks.base import StepCallback, callbacks_of, optimizer_stepped
 from polyqwen.module import EmbeddingModule, StepRecord
 
 
@@ -28,23 +28,22 @@ class StepLog(pl.Callback):
         self.latest: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = defaultdict(int)
-        self._last = 0
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Windows begin with the run."""
-        self._last = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, _: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Adds the micro-batch; writes when a window is full."""
         assert isinstance(pl_module, EmbeddingModule) and pl_module.record is not None
         for key, value in step_scalars(pl_module.record).items():
             self._sums[key] = self._sums.get(key, torch.zeros_like(value)) + value
             self._counts[key] += 1
-        if trainer.global_step == self._last or pl_module.step % self.every:
+        if not optimizer_stepped(trainer, batch_idx) or pl_module.step % self.every:
             return
-        self._last = trainer.global_step
         self.latest = {k: float(total / self._counts[k]) for k, total in self._sums.items()}
         self._sums.clear()
         self._counts.clear()

@@ -4,8 +4,11 @@ import logging
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from polyqwen.callbacks.base import optimizer_stepped
+from polyqwen.distributed import gather_objects, world_size
 from polyqwen.module import EmbeddingModule
 from polyqwen.weighting.record import WeightUpdate, format_update
 
@@ -19,28 +22,43 @@ class WeightUpdater(pl.Callback):
     last.
     """
 
-    def __init__(self) -> None:
-        self._last = -1
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Windows begin with the run."""
-        self._last = trainer.global_step
-
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, _: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Updates at the end of the last micro-batch of a window."""
         assert isinstance(pl_module, EmbeddingModule)
-        step = trainer.global_step
-        if step == self._last:  # still accumulating
+        if not optimizer_stepped(trainer, batch_idx):
             return
-        self._last = step
         weighting = pl_module.weighting
         if pl_module.step % weighting.eval_steps and not weighting.every_step:
             return
         update = weighting.update(pl_module.step)
         if update is not None:
             _log(trainer, update)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Collects every rank's losses since the last update; all ranks take part in saving."""
+        assert isinstance(pl_module, EmbeddingModule)
+        checkpoint["weighting_pending"] = gather_objects(pl_module.weighting.pending.cpu())
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Gives each rank its own losses back; with another number of ranks rank 0 takes all."""
+        assert isinstance(pl_module, EmbeddingModule)
+        saved = checkpoint.get("weighting_pending")
+        if saved is None:
+            return
+        if len(saved) != world_size():
+            saved = [torch.stack(saved).sum(0)] + [torch.zeros_like(saved[0])] * (world_size() - 1)
+        pl_module.weighting.pending.copy_(saved[trainer.global_rank])
 
 
 @rank_zero_only

@@ -1,5 +1,7 @@
 """Builds the parts of a run from its configuration."""
 
+from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,8 +9,12 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.callbacks.agreement import RankAgreement
+from polyqwen.callbacks.random_state import RandomState
+from polyqwen.cli.launch import launched_outside
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.module import EmbeddingModule
 
@@ -51,15 +57,21 @@ def run_steps(cfg: DictConfig) -> int:
 
 
 def build_trainer(cfg: DictConfig) -> pl.Trainer:
-    """The trainer with callbacks and loggers."""
+    """The trainer with callbacks and loggers; several processes are joined by DDP."""
     steps = run_steps(cfg)
     every = min(cfg.validate_every, steps)
     precision = cfg.trainer.precision
     if precision == "auto":
         cuda = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
         precision = "bf16-mixed" if cuda else "32-true"
+    strategy = cfg.trainer.strategy
+    if strategy == "auto" and launched_outside():
+        # Buffers are equal on all ranks by construction; copying rank 0's would hide it if not.
+        limit = timedelta(seconds=cfg.process_group_timeout)
+        strategy = DDPStrategy(broadcast_buffers=False, timeout=limit, gradient_as_bucket_view=True)
     return make(
         cfg.trainer,
+        strategy=strategy,
         precision=precision,
         max_steps=steps,
         # Lightning counts loader batches here, not optimizer steps
@@ -69,9 +81,28 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         log_every_n_steps=1,
         use_distributed_sampler=False,
         default_root_dir=cfg.run_dir,
-        callbacks=[make(node) for node in cfg.callbacks.values() if node],
+        callbacks=[
+            RankAgreement(settings_of(cfg)),
+            RandomState(cfg.seed),
+            *(make(node) for node in cfg.callbacks.values() if node),
+        ],
         logger=[make(node) for node in cfg.logger.values() if node],
     )
+
+
+def settings_of(cfg: DictConfig) -> list[str]:
+    """Every value of the resolved configuration as a line ``key = value``."""
+
+    def lines(node: Any, path: str) -> Iterator[str]:
+        pairs = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in pairs:
+            name = f"{path}.{key}" if path else str(key)
+            if isinstance(value, dict | list) and value:
+                yield from lines(value, name)
+            else:
+                yield f"{name} = {value!r}"
+
+    return list(lines(OmegaConf.to_container(cfg, resolve=True), ""))
 
 
 def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:

@@ -27,9 +27,10 @@ def train(cfg: DictConfig) -> Results:
     elif cfg.curriculum.start_step:
         log.info("starting at step %d from the backbone's weights", cfg.curriculum.start_step)
     trainer = build_trainer(cfg)
-    OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
-    data.prepare_data()
-    if trainer.is_global_zero:
+    if trainer.is_global_zero:  # the others wait for it at their first meeting
+        Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
+        data.prepare_data()
         console().print(statistics_table(task_statistics(data.tables("train"))))
 
     untrained: Results = {}

@@ -102,7 +102,7 @@ class TaskMetrics(Metric):
         return values | space_health(pairs, self.min_score, self.max_rows)
 
     def chance(self) -> dict[str, float]:
-        """Retrieval metrics expected of a random order of this rank's rows."""
+        """Retrieval metrics expected of a random order of the rows that `pairs` gives."""
         return self.retrieval.chance(self.pairs())
 
     def _joined(self, name: str, dtype: torch.dtype) -> Tensor:

@@ -42,8 +42,13 @@ class Encoder(Protocol):
     def hidden_size(self) -> int:
         """H, width of the hidden states."""
 
-    def encode_images(self, images: Images) -> Tensor:
-        """The pictures of a batch to visual tokens, one row each: (V, H)."""
+    def encode_images(self, images: Images | None) -> Tensor | None:
+        """The pictures of a batch to visual tokens, one row each: (V, H).
+
+        A batch without pictures gives None, or, while a vision tower is trained, the visual token
+        of a blank picture that no content shows: so its parameters are in the graph of every step
+        of every rank.
+        """
 
     def __call__(self, chunk: Chunk, visual: Tensor | None) -> Tensor:
         """Hidden states (B, L, H); those at padding are meaningless."""

@@ -136,10 +136,21 @@ class Qwen2VLEncoder(nn.Module):
             self.model.visual.eval()
         return self
 
-    def encode_images(self, images: Images) -> Tensor:
-        """The pictures of a batch to visual tokens, one row each: (V, H)."""
+    def encode_images(self, images: Images | None) -> Tensor | None:
+        """The pictures of a batch to visual tokens, one row each: (V, H); see `Encoder`."""
+        if images is None:
+            if self.freeze_vision or not torch.is_grad_enabled():
+                return None
+            images = self._blank()
         with torch.no_grad() if self.freeze_vision else nullcontext():
             return self.model.visual(images.patches, grid_thw=images.grid).pooler_output
+
+    def _blank(self) -> Images:
+        """A picture of one visual token."""
+        merge = self.model.visual.config.spatial_merge_size
+        weight = self.model.visual.patch_embed.proj.weight
+        patches = weight.new_zeros(merge**2, weight[0, :, 0].numel(), dtype=torch.uint8)
+        return Images(patches, torch.tensor([[1, merge, merge]], device=weight.device))
 
     def forward(self, chunk: Chunk, visual: Tensor | None) -> Tensor:
         """Hidden states (B, L, H); those at padding are meaningless.

@@ -62,8 +62,10 @@ class TextEncoder(nn.Module):
         """H, width of the hidden states."""
         return int(self.model.config.hidden_size)
 
-    def encode_images(self, images: Images) -> Tensor:
-        """Refuses: a text model cannot read pictures."""
+    def encode_images(self, images: Images | None) -> Tensor | None:
+        """None; refuses pictures, which a text model cannot read."""
+        if images is None:
+            return None
         raise ValueError(
             f"this batch has {len(images.grid)} pictures, but model.encoder is a text model; "
             "choose tasks without pictures (task=[text_pair]) or a multimodal model (model=tiny)"

@@ -34,8 +34,8 @@ class Weighting(nn.Module, ABC):
     not the same as a loss of zero.
 
     All state is in buffers of fixed shape and stays float64 under half-precision training. Each
-    rank collects its own losses; `sync` is the one place where they are added up. Call it on all
-    ranks before saving in the middle of a window, or the losses of the other ranks are lost.
+    rank collects its own losses; `sync` is the one place where they are added up. A checkpoint in
+    the middle of a window must hold every rank's ``pending`` (`WeightUpdater` sees to it).
 
     Args:
         static: task -> weight, > 0; the weights to start from, and the order of tasks.

@@ -1,0 +1,131 @@
+"""Several processes on this machine: one command, every rank with the same configuration."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+GRACE = 5.0  # seconds between asking processes to end and ending them
+
+
+def launched_outside() -> bool:
+    """Whether torchrun, SLURM or another launcher has started one process per device already."""
+    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def device_count(cfg: DictConfig) -> int:
+    """Processes that ``trainer.devices`` asks for on this machine.
+
+    Raises:
+        ValueError: more than there are, or a number of nodes that needs a launcher.
+    """
+    import torch
+
+    devices, accelerator = cfg.trainer.devices, cfg.trainer.accelerator
+    gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
+    if isinstance(devices, ListConfig):
+        count = len(devices)
+    elif devices in ("auto", -1, "-1"):
+        count = max(gpus, 1)
+    else:
+        count = int(devices)
+    if count < 1:
+        raise ValueError(f"trainer.devices={devices}: give a number >= 1, or auto")
+    if (accelerator in ("gpu", "cuda") or gpus) and count > gpus:
+        raise ValueError(
+            f"trainer.devices={devices}, but this machine has {gpus} GPUs; ask for at most "
+            f"{max(gpus, 1)}, or add trainer.accelerator=cpu"
+        )
+    if cfg.trainer.num_nodes > 1 and not launched_outside():
+        raise ValueError(
+            f"trainer.num_nodes={cfg.trainer.num_nodes} needs a launcher on every node: torchrun "
+            "--nnodes … train.py …, or srun"
+        )
+    return count
+
+
+def launch(cfg: DictConfig, processes: int) -> None:
+    """Runs the job in `processes` processes of this machine and waits for them.
+
+    They read the resolved configuration from the run's folder, so that a sweep or a random value
+    in it is the same for all, and they are gone before the next job begins. If one fails, the
+    others are ended and its exit status becomes ours.
+    """
+    folder = Path(cfg.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
+    OmegaConf.save(cfg, config, resolve=True)
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    shared = {
+        "OMP_NUM_THREADS": threads,
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "WORLD_SIZE": str(processes),
+        "NODE_RANK": "0",
+    }
+    children = []
+    for rank in range(processes):
+        log = None if rank == 0 else (folder / f"rank_{rank}.log").open("w", encoding="utf-8")
+        children.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "polyqwen.cli.worker", str(config)],
+                env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=log,
+                stderr=log,
+            )
+        )
+        if log:
+            log.close()
+    rank, status = _wait(children)
+    if status:
+        if rank:
+            print(_last_words(folder / f"rank_{rank}.log", rank), file=sys.stderr)
+        raise SystemExit(status)
+
+
+def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
+    """Rank and exit status of the first process that failed, or (0, 0); none is left over."""
+    try:
+        while True:
+            codes = [child.poll() for child in children]
+            failed = [(rank, code) for rank, code in enumerate(codes) if code]
+            if failed:
+                rank, code = failed[0]
+                return rank, code if code > 0 else 128 - code
+            if all(code == 0 for code in codes):
+                return 0, 0
+            time.sleep(0.1)
+    finally:
+        _end(children)
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    """Asks the processes still running to end, and ends those that do not."""
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+    until = time.monotonic() + GRACE
+    for child in children:
+        try:
+            child.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _last_words(log: Path, rank: int) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "without a word")
+    return f"rank {rank} failed: {last} (all of it: {log})"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,31 @@
+"""One process of several: python -m polyqwen.cli.worker CONFIG; `launch` starts it."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from polyqwen.cli.train import train
+
+
+def main() -> None:
+    """Trains with a resolved configuration; only rank 0 speaks on the terminal."""
+    path = Path(sys.argv[1])
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if os.environ["RANK"] == "0":
+        handlers.append(logging.FileHandler(path.with_name("train.log"), encoding="utf-8"))
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=handlers,
+    )
+    train(cfg)
+
+
+if __name__ == "__main__":
+    main()

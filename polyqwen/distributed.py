@@ -1,0 +1,144 @@
+"""One global batch out of all ranks' shards, with exact gradients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+from polyqwen.data.batch import TaskBatch
+
+_INDICES = ("query", "document", "negative")  # point at contents: shifted behind other ranks'
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """One picklable value per rank; a collective."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """All ranks' rows one after another: (N_r, …) → (Σ N_r, …), the same on every rank.
+
+    Gradient: each rank computes the *same* loss of the gathered rows, so the gradient with respect
+    to its own rows is the slice that belongs to them. It is multiplied by the number of ranks,
+    because DDP averages parameter gradients where their sum is wanted. Backward needs no
+    communication.
+
+    Args:
+        rows: this rank's shard; shards may differ in length, also be empty.
+        sizes: length of every rank's shard.
+    """
+    return _GatherRows.apply(rows, tuple(sizes)) if len(sizes) > 1 else rows
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        rank = dist.get_rank()
+        ctx.start, ctx.size, ctx.world = sum(sizes[:rank]), sizes[rank], len(sizes)
+        padding = [0, 0] * (rows.dim() - 1) + [0, max(sizes) - len(rows)]
+        padded = F.pad(rows, padding).contiguous()
+        shards = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(shards, padded)
+        return torch.cat([shard[:size] for shard, size in zip(shards, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].narrow(0, ctx.start, ctx.size) * ctx.world, None
+
+
+def gather_batch(
+    embeddings: Tensor, tasks: Mapping[str, TaskBatch], order: Sequence[str]
+) -> tuple[Tensor, dict[str, TaskBatch]]:
+    """Embeddings and pairs of all ranks as one batch; three collectives, the same on every rank.
+
+    Args:
+        embeddings: (N, D), this rank's contents.
+        tasks: this rank's pairs; a task may be absent here and present elsewhere.
+        order: all tasks of the run, in the order that every rank uses.
+
+    Returns:
+        (Σ N_r, D) embeddings and the pairs of all ranks, tasks in ``order``.
+    """
+    header = [len(embeddings)]
+    for task in order:
+        header += _header(tasks.get(task))
+    own = torch.tensor(header, device=embeddings.device)
+    columns = [_pack(tasks[task]) for task in order if task in tasks]
+    payload = torch.cat(columns) if columns else own.new_empty(0)
+    headers = gather_rows(own[None], [1] * world_size()).tolist()
+    packed = gather_rows(payload, [_length(h) for h in headers]).split(
+        [_length(h) for h in headers]
+    )
+    contents = [h[0] for h in headers]
+    shards: dict[str, list[TaskBatch]] = {task: [] for task in order}
+    for rank, (flat, numbers) in enumerate(zip(packed, headers, strict=True)):
+        for task, sizes in zip(order, _triples(numbers), strict=True):
+            if sizes[0]:
+                batch, flat = _unpack(flat, sizes, sum(contents[:rank]))
+                shards[task].append(batch)
+    joined = {task: _join(parts) for task, parts in shards.items() if parts}
+    return gather_rows(embeddings, contents), joined
+
+
+def _header(batch: TaskBatch | None) -> list[int]:
+    """Rows, hard negatives, and whether there are scores."""
+    if batch is None or not len(batch.query):
+        return [0, 0, 0]
+    negatives = 0 if batch.negative is None else len(batch.negative)
+    return [len(batch.query), negatives, int(batch.score is not None)]
+
+
+def _triples(header: Sequence[int]) -> list[tuple[int, int, int]]:
+    return [(header[i], header[i + 1], header[i + 2]) for i in range(1, len(header), 3)]
+
+
+def _length(header: Sequence[int]) -> int:
+    """Numbers in a rank's payload."""
+    return sum(rows * (5 + scored) + 3 * k for rows, k, scored in _triples(header))
+
+
+def _pack(batch: TaskBatch) -> Tensor:
+    """All columns as one row of int64; scores by their bits."""
+    columns = list(batch)
+    if batch.score is not None:
+        columns[5] = batch.score.view(torch.int32).long()
+    return torch.cat([column for column in columns if column is not None])
+
+
+def _unpack(flat: Tensor, sizes: tuple[int, int, int], shift: int) -> tuple[TaskBatch, Tensor]:
+    """The first task of a payload, its indices moved by `shift`, and the rest."""
+    rows, negatives, scored = sizes
+    lengths = [rows] * 5 + [rows * scored] + [negatives] * 3
+    columns: list[Tensor | None] = list(flat[: sum(lengths)].split(lengths))
+    if not scored:
+        columns[5] = None
+    if not negatives:
+        columns[6:] = [None] * 3
+    batch = TaskBatch(*columns)  # type: ignore[arg-type]  # None only where it may be
+    if batch.score is not None:
+        batch = batch._replace(score=batch.score.int().view(torch.float32))
+    moved = {n: c + shift for n in _INDICES if (c := getattr(batch, n)) is not None}
+    return batch._replace(**moved), flat[sum(lengths) :]
+
+
+def _join(parts: list[TaskBatch]) -> TaskBatch:
+    """Shards of one task, rank after rank; positions of hard negatives' rows move along."""
+    start, moved = 0, []
+    for part in parts:
+        if part.negative_row is not None:
+            part = part._replace(negative_row=part.negative_row + start)
+        start += len(part.query)
+        moved.append(part)
+    columns = [[c for c in column if c is not None] for column in zip(*moved, strict=True)]
+    return TaskBatch(*(torch.cat(column) if column else None for column in columns))  # type: ignore[arg-type]
