@@ -22,15 +22,17 @@ class RandomState(pl.Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._restored = False
+        self._restored: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seeds this rank, unless a checkpoint has set its state."""
-        if not self._restored:
-            seed = self.seed + trainer.global_rank
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.manual_seed(seed)
+        """Seeds this rank, or takes over the checkpoint's state; setting up may have drawn some."""
+        if self._restored is not None:
+            set_random_state(self._restored)
+            return
+        seed = self.seed + trainer.global_rank
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -41,11 +43,10 @@ class RandomState(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Takes over this rank's state."""
+        """Finds this rank's state."""
         states = checkpoint.get("random_states", [])
         if len(states) == world_size():
-            set_random_state(states[trainer.global_rank])
-            self._restored = True
+            self._restored = states[trainer.global_rank]
 
 
 def random_state() -> dict[str, Any]:

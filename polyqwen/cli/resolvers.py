@@ -1,5 +1,7 @@
 """Words that configuration files may use inside ``${…}``."""
 
+import os
+from datetime import datetime
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -8,6 +10,23 @@ import polyqwen
 
 
 def register() -> None:
-    """Makes ``${asset:NAME}`` the path of a file shipped with the package."""
+    """Defines ``${asset:NAME}``, a file shipped with the package, and ``${stamp:}``."""
     assets = Path(polyqwen.__file__).parent / "assets"
     OmegaConf.register_new_resolver("asset", lambda name: str(assets / name), replace=True)
+    OmegaConf.register_new_resolver("stamp", stamp, use_cache=True, replace=True)
+
+
+def stamp() -> str:
+    """Names a run by its start; processes that a launcher started together agree on it."""
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from torch.distributed import TCPStore  # the one that torchrun keeps for its processes
+
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        key = f"polyqwen/stamp/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        if os.environ["RANK"] == "0":
+            store.set(key, now)
+        return store.get(key).decode()
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        return f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ.get('SLURM_STEP_ID', '0')}"
+    return now

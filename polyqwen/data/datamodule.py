@@ -182,4 +182,5 @@ class CurriculumDataModule(pl.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # a loader must not draw from the training's numbers
         )

@@ -1,0 +1,145 @@
+"""Several processes as a user starts them: one folder, equal values, none left over."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from polyqwen.cli.launch import device_count
+from tests.conftest import ROOT, Configure
+from tests.test_train import SMALL, run
+
+QUICK = [*SMALL, "baseline=false", "ablations=[]", "callbacks.progress=null"]
+
+
+def working_for(folder: Path, rank: int | None = None) -> list[int]:
+    """Processes that have a run's folder in their command (and this rank)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text()
+            environment = (process / "environ").read_text().split("\0")
+        except OSError:  # it has just ended
+            continue
+        if str(folder) in command and (rank is None or f"LOCAL_RANK={rank}" in environment):
+            found.append(int(process.name))
+    return found
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``torchrun --nproc-per-node=2 train.py trainer.devices=2 …``"""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [sys.executable, "-m", *launcher, "train.py", *arguments, "trainer.devices=2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_a_sweep_over_two_processes(folder: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    run(
+        "train.py",
+        "-m",
+        "data=folder",
+        f"data.root={folder}",
+        f"data_cache={cache}",
+        *QUICK,
+        "trainer.devices=2",
+        "weighting.alpha.text_pair=0.2,0.27",
+        "+metadata.drawn=${now:%f}",  # drawn anew by each process that composes: must not be
+        f"hydra.sweep.dir={out}",
+    )
+    jobs = sorted(path.parent for path in out.glob("*/results.json"))
+    assert [job.name for job in jobs] == ["0", "1"]
+    alphas = [OmegaConf.load(job / "config.yaml").weighting.alpha.text_pair for job in jobs]
+    drawn = [OmegaConf.load(job / "config.yaml").metadata.drawn for job in jobs]
+    assert alphas == [0.2, 0.27] and drawn[0] != drawn[1]
+    for job in jobs:
+        assert (job / "checkpoints" / "last.ckpt").is_file()
+        assert "MEMBER: 2/2" in (job / "rank_1.log").read_text()
+    assert not working_for(out)
+
+
+def test_torchrun_works_as_well(folder: Path, cache: Path, tmp_path: Path) -> None:
+    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *QUICK]
+    result = torchrun(*data, f"log_dir={tmp_path}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    (job,) = tmp_path.glob("*/*/results.json")
+    assert (job.parent / "checkpoints" / "last.ckpt").is_file()
+    assert result.stdout.count("run: ") == 1  # one of the two speaks
+
+
+def test_ranks_that_differ_are_refused(folder: Path, cache: Path, tmp_path: Path) -> None:
+    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *QUICK]
+    result = torchrun(*data, f"log_dir={tmp_path}", "seed=${oc.env:LOCAL_RANK}")
+    assert result.returncode != 0
+    assert "rank 1 runs another configuration than rank 0: data.seed = " in result.stderr
+    assert not list(tmp_path.glob("*/*/checkpoints"))
+
+
+def test_a_rank_that_dies_ends_all(folder: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *SMALL]
+    many = ["curriculum.total_steps=2000", "curriculum.switch_step=1000", "validate_every=1000"]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *data, *many, "trainer.devices=2", f"run_dir={out}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    metrics = out / "csv" / "metrics.csv"
+    try:
+        for _ in range(900):
+            if metrics.is_file() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert process.poll() is None and metrics.is_file()
+        (victim,) = working_for(out, rank=1)
+        os.kill(victim, signal.SIGKILL)
+        start = time.monotonic()
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 137 and time.monotonic() - start < 15
+        assert "rank 1 failed" in text and not working_for(out)
+    finally:
+        for pid in working_for(out):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "message"),
+    [(0, 1, "number >= 1"), (2, 2, "needs a launcher")],
+)
+def test_impossible_numbers_of_processes_are_refused(
+    configure: Configure, devices: int, nodes: int, message: str
+) -> None:
+    cfg = configure(f"trainer.devices={devices}", f"trainer.num_nodes={nodes}")
+    with pytest.raises(ValueError, match=message):
+        device_count(cfg)
+
+
+def test_more_gpus_than_there_are_is_refused(configure: Configure) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.devices=99, but this machine has"):
+        device_count(configure("trainer.devices=99", "trainer.accelerator=gpu"))
+    assert device_count(configure("trainer.devices=4", "trainer.accelerator=cpu")) == 4
+
+
+def test_resume_auto_goes_on_with_the_newest_equal_run(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *QUICK, "resume=auto"]
+    fresh = run("train.py", *data, f"hydra.run.dir={tmp_path / 'a'}")
+    assert "starting afresh" in fresh
+    again = run("train.py", *data, f"hydra.run.dir={tmp_path / 'b'}")
+    assert f"going on with {tmp_path / 'a'}" in again
+    other = run("train.py", *data, "seed=1", f"hydra.run.dir={tmp_path / 'c'}")
+    assert "it differs in data.seed, seed" in other and "starting afresh" in other
