@@ -122,13 +122,12 @@ class CurriculumDataModule(pl.LightningDataModule):
         world, accumulate = trainer.world_size, trainer.accumulate_grad_batches
         cells = world * accumulate
         dataset = MultiTaskDataset(self.tables("train"))
-        costs = {task: dataset.costs(task) for task in self.tasks}
         rows = self.rows_per_task
         default = rows if isinstance(rows, dict) else dict.fromkeys(self.tasks, rows)
         own = {name: task.batch_size or default.get(name) for name, task in self.tasks.items()}
         sampler = MicroBatchSampler(
             StepSampler(
-                {task: len(rows) for task, rows in costs.items()},
+                {task: len(table) for task, table in dataset.tables.items()},
                 self.curriculum,
                 None if self.batch_size is None else self.batch_size * cells,
                 self.seed,
@@ -138,7 +137,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             rank=trainer.global_rank,
             world=world,
             max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
-            costs=costs,
+            costs=dataset.costs_at,
         )
         sampler.start_at(trainer.global_step)
         return self._loader(dataset, sampler, persistent=True)
