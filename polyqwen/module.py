@@ -78,6 +78,7 @@ class EmbeddingModule(pl.LightningModule):
         self.boost = dict.fromkeys(self.tasks, 1.0)
         self.record: StepRecord | None = None
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
+        self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
         self._views: dict[str, TaskMetrics] = {}
 
     @property
@@ -162,6 +163,14 @@ class EmbeddingModule(pl.LightningModule):
         """Logs ``test/<task>/<metric>``; ``chance/…`` is kept for the trainer's caller only."""
         self._log_views("test")
 
+    def on_validation_end(self) -> None:
+        """Lets the embeddings go, after the callbacks have seen them."""
+        self.evaluated.clear()
+
+    def on_test_end(self) -> None:
+        """As `on_validation_end`."""
+        self.evaluated.clear()
+
     def _log_views(self, split: str) -> None:
         # Lightning's own clock is relative to the run; ours is absolute, so it is handed along.
         values = {"step": float(self.step)}
@@ -169,6 +178,8 @@ class EmbeddingModule(pl.LightningModule):
         main = []
         for name, metrics in self._views.items():
             computed = metrics.compute()
+            assert metrics.computed_from is not None
+            self.evaluated[name] = metrics.computed_from
             main.append(computed["spearman" if metrics.scored else "recall@1"])
             for key, value in computed.items():
                 monitor = split == "val" and key in SPACE_KEYS
