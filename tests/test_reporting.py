@@ -13,7 +13,8 @@ from rich.console import Console
 
 from polyqwen.reporting import text
 from polyqwen.reporting.curves import plot_curves
-from polyqwen.reporting.gallery import GalleryRow, Result, plot_gallery
+from polyqwen.reporting.gallery import GalleryRow, Result, gallery_image, plot_gallery
+from polyqwen.reporting.gallery_text import gallery_markdown
 from polyqwen.reporting.histograms import plot_similarity_histogram
 from polyqwen.reporting.history import by_metric, by_task, read_history, smooth
 from polyqwen.reporting.style import OTHER_COLOURS, TASK_COLOURS, task_colours
@@ -226,3 +227,27 @@ def test_gallery_draws_at_most_five_results(tmp_path: Path) -> None:
     row["results"] = [Result(f"result {i}", None, 0.5, False) for i in range(9)]
     with Image.open(plot_gallery([row], tmp_path / "gallery.png")) as image:
         assert image.width == 6 * 2.5 * 150
+
+
+def test_gallery_as_an_array_is_the_figure(tmp_path: Path) -> None:
+    rows = gallery_rows()
+    rows[0]["answer_note"] = "rank 57 of 262"
+    array = gallery_image(rows, "Examples", dpi=150)
+    with Image.open(plot_gallery(rows, tmp_path / "gallery.png", "Examples")) as image:
+        assert array.shape == (image.height, image.width, 3)
+        assert np.abs(array.astype(int) - np.asarray(image.convert("RGB"))).mean() < 1
+
+
+def test_gallery_as_text_lets_no_text_break_the_table() -> None:
+    row = GalleryRow(
+        query_text="a | b\n*c* <b>",
+        query_image=None,
+        answer_text="`x`",
+        answer_note="rank 2 of 9",
+        results=[Result("[l](u)", None, 0.5, False), Result("x_y", None, 0.25, True)],
+    )
+    lines = gallery_markdown([row, {**row, "results": []}]).splitlines()
+    assert lines[0] == "| query | right document | 1 | 2 |" and len(lines) == 4
+    assert {line.count("|") for line in lines} == {5}
+    assert lines[2].startswith("| a &#124; b &#42;c&#42; &lt;b&gt; | &#96;x&#96; (rank 2 of 9) |")
+    assert "✗ **0.500** &#91;l&#93;(u) | ✓ **0.250** x&#95;y |" in lines[2]

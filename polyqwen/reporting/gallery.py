@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyqwen.reporting.style import FAINT, INK, MUTED, RIGHT, WRONG, figure_style, save
 from polyqwen.reporting.text import drawable, text_fonts, wrap_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
 MAX_RESULTS = 5
@@ -33,6 +35,7 @@ class GalleryRow(TypedDict):
     query_text: str
     query_image: "Image | None"
     answer_text: str
+    answer_note: NotRequired[str]  # such as the rank of the answer
     results: "Sequence[Result | tuple[str, Image | None, float, bool]]"
 
 
@@ -49,6 +52,26 @@ def plot_gallery(rows: Sequence[GalleryRow], out: Path, title: str | None = None
     Raises:
         ValueError: there are no rows.
     """
+    with figure_style(text_fonts()):
+        return save(_draw(rows, title), out)
+
+
+def gallery_image(
+    rows: Sequence[GalleryRow], title: str | None = None, dpi: int = 100
+) -> NDArray[np.uint8]:
+    """The figure of `plot_gallery` as an array (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with figure_style(text_fonts()):
+        figure = _draw(rows, title)
+        figure.set_dpi(dpi)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        drawn: NDArray[Any] = np.asarray(canvas.buffer_rgba())
+        return drawn[..., :3].copy()
+
+
+def _draw(rows: Sequence[GalleryRow], title: str | None) -> "Figure":
     if not rows:
         raise ValueError("rows is empty: a gallery needs at least one query")
     from matplotlib.figure import Figure
@@ -59,20 +82,19 @@ def plot_gallery(rows: Sequence[GalleryRow], out: Path, title: str | None = None
         TEXT_HEIGHT + PICTURE_HEIGHT * _has_picture(row, found)
         for row, found in zip(rows, results, strict=True)
     ]
-    with figure_style(text_fonts()):
-        figure = Figure(figsize=(CELL_WIDTH * columns, sum(heights) + 0.5), layout="constrained")
-        grid = figure.subplots(
-            len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
-        )
-        for axes, row, found in zip(grid, rows, results, strict=True):
-            _draw_query(axes[0], row, _has_picture(row, found))
-            for place, (ax, result) in enumerate(zip(axes[1:], found, strict=False), start=1):
-                _draw_result(ax, place, result, _has_picture(row, found))
-            for spare in axes[1 + len(found) :]:
-                spare.remove()
-        if title:
-            figure.suptitle(drawable(title), fontweight="bold")
-        return save(figure, out)
+    figure = Figure(figsize=(CELL_WIDTH * columns, sum(heights) + 0.5), layout="constrained")
+    grid = figure.subplots(
+        len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for axes, row, found in zip(grid, rows, results, strict=True):
+        _draw_query(axes[0], row, _has_picture(row, found))
+        for place, (ax, result) in enumerate(zip(axes[1:], found, strict=False), start=1):
+            _draw_result(ax, place, result, _has_picture(row, found))
+        for spare in axes[1 + len(found) :]:
+            spare.remove()
+    if title:
+        figure.suptitle(drawable(title), fontweight="bold")
+    return figure
 
 
 def _has_picture(row: GalleryRow, results: Sequence[Result]) -> bool:
@@ -86,8 +108,9 @@ def _draw_query(ax: "Axes", row: GalleryRow, picture: bool) -> None:
     top = _picture(ax, row["query_image"], picture)
     query = wrap_text(drawable(row["query_text"]), COLUMNS, 3)
     answer = wrap_text(drawable("answer: " + row["answer_text"]), COLUMNS, 2)
+    note = "\n" + drawable(row["answer_note"]) if "answer_note" in row else ""
     _write(ax, top - 0.04, query, INK)
-    _write(ax, 0.05, answer, RIGHT, "bottom")
+    _write(ax, 0.05, answer + note, RIGHT, "bottom")
 
 
 def _draw_result(ax: "Axes", place: int, result: Result, picture: bool) -> None:
