@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.module import EmbeddingModule
 
@@ -69,9 +70,21 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         log_every_n_steps=1,
         use_distributed_sampler=False,
         default_root_dir=cfg.run_dir,
-        callbacks=[make(node) for node in cfg.callbacks.values() if node],
+        callbacks=build_callbacks(cfg),
         logger=[make(node) for node in cfg.logger.values() if node],
     )
+
+
+def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """All callbacks; the dashboard is told what the run was given."""
+    told = {
+        "dashboard": {
+            "configuration": OmegaConf.to_yaml(cfg, resolve=True),
+            "hyperparameters": hyperparameters(cfg),
+        }
+    }
+    nodes = [(name, node) for name, node in cfg.callbacks.items() if node]
+    return [make(node, **told.get(str(name), {})) for name, node in nodes]
 
 
 def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
