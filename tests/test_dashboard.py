@@ -156,9 +156,9 @@ def test_galleries_are_images_and_a_table(run: dict[str, Any]) -> None:
     for task in TASKS[1:]:
         assert [event.step for event in found.Images(f"gallery/{task}")] == [2, 4]
         (image,) = found.Images(f"gallery/{task}/test")
-        assert image.step == 4 and image.width > 800 and image.height > 300
+        assert image.step == 4 and image.width == 700 and image.height > 300
     table = text(found, "gallery/text_pair/test")
-    assert "hardest queries of test at step 4" in table
+    assert "text_pair, test: hardest queries at step 4" in table
     assert "| query | right document | 1 | 2 |" in table and len(table.splitlines()) == 6
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from polyqwen.reporting import text
 from polyqwen.reporting.curves import plot_curves
-from polyqwen.reporting.gallery import GalleryRow, Result, gallery_image, plot_gallery
+from polyqwen.reporting.gallery import GalleryRow, Result, plot_gallery
+from polyqwen.reporting.gallery_list import gallery_image
 from polyqwen.reporting.gallery_text import gallery_markdown
 from polyqwen.reporting.histograms import plot_similarity_histogram
 from polyqwen.reporting.history import by_metric, by_task, read_history, smooth
@@ -229,13 +230,17 @@ def test_gallery_draws_at_most_five_results(tmp_path: Path) -> None:
         assert image.width == 6 * 2.5 * 150
 
 
-def test_gallery_as_an_array_is_the_figure(tmp_path: Path) -> None:
+def test_gallery_as_an_array(tmp_path: Path) -> None:
     rows = gallery_rows()
     rows[0]["answer_note"] = "rank 57 of 262"
-    array = gallery_image(rows, "Examples", dpi=150)
-    with Image.open(plot_gallery(rows, tmp_path / "gallery.png", "Examples")) as image:
-        assert array.shape == (image.height, image.width, 3)
-        assert np.abs(array.astype(int) - np.asarray(image.convert("RGB"))).mean() < 1
+    array = gallery_image(rows, "Examples", width=600)
+    assert array.shape[1:] == (600, 3) and array.dtype == np.uint8
+    band = array.shape[0] // 3
+    navy = (array == np.array([0, 0, 128], np.uint8)).all(axis=2)
+    assert navy[:band].mean() > 0.1 and not navy[band + 40 :].any()  # one query has a picture
+    assert array[-band:].std() > 5  # the last one has text
+    with pytest.raises(ValueError, match="at least one query"):
+        gallery_image([], "none")
 
 
 def test_gallery_as_text_lets_no_text_break_the_table() -> None:

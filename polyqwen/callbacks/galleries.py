@@ -8,7 +8,7 @@ from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.examples import gallery_rows
 from polyqwen.metrics.choice import hardest_queries
 from polyqwen.module import EmbeddingModule
-from polyqwen.reporting.gallery import gallery_image
+from polyqwen.reporting.gallery_list import gallery_image
 from polyqwen.reporting.gallery_text import gallery_markdown
 
 
@@ -51,7 +51,7 @@ class Galleries(pl.Callback):
                 continue
             rows = gallery_rows(data, task, split, pairs, queries, least)
             tag = f"gallery/{task}" + ("/test" if split == "test" else "")
-            title = f"{task}: hardest queries of {split} at step {module.step}"
+            title = f"{task}, {split}: hardest queries at step {module.step}"
             for writer in writers:
                 if data.tasks[task].pictured:
                     image = gallery_image(rows, title)

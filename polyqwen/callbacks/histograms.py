@@ -28,8 +28,9 @@ class SimilarityHistograms(pl.Callback):
         writers = tensorboard_writers(trainer)
         if not writers or trainer.sanity_checking:
             return
-        for task, pairs in pl_module.evaluated.items():
-            samples = similarity_samples(pairs, pl_module.metric(task).min_score, self.limit)
+        for task in pl_module.tasks:
+            least = pl_module.metric(task).min_score
+            samples = similarity_samples(pl_module.evaluated[task], least, self.limit)
             for kind, cosines in zip(("matching", "non_matching"), samples, strict=True):
                 if not len(cosines):
                     continue

@@ -10,8 +10,12 @@ Value = bool | int | float | str
 
 ALWAYS = ("seed", "optimizer.backbone_lr", "optimizer.head_lr", "curriculum.total_steps")
 GROUPS = ("model", "weighting")
-# Where things go and what is shown: another value is not another experiment.
-NOT_COMPARED = ("hydra", "run_dir", "data_cache", "metadata", "logger", "callbacks.progress")
+# Where things go, and how often one looks: another value is not another experiment.
+NOT_COMPARED = (
+    *("hydra", "run_dir", "data_cache", "metadata", "logger", "validate_every", "baseline"),
+    *("ablations", "callbacks.dashboard", "callbacks.histograms", "callbacks.galleries"),
+    *("callbacks.progress", "callbacks.step_log"),
+)
 
 
 def hyperparameters(cfg: DictConfig, overrides: Sequence[str] | None = None) -> dict[str, Value]:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polyqwen.reporting.style import FAINT, INK, MUTED, RIGHT, WRONG, figure_style, save
 from polyqwen.reporting.text import drawable, text_fonts, wrap_text
@@ -54,21 +53,6 @@ def plot_gallery(rows: Sequence[GalleryRow], out: Path, title: str | None = None
     """
     with figure_style(text_fonts()):
         return save(_draw(rows, title), out)
-
-
-def gallery_image(
-    rows: Sequence[GalleryRow], title: str | None = None, dpi: int = 100
-) -> NDArray[np.uint8]:
-    """The figure of `plot_gallery` as an array (height, width, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    with figure_style(text_fonts()):
-        figure = _draw(rows, title)
-        figure.set_dpi(dpi)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        drawn: NDArray[Any] = np.asarray(canvas.buffer_rgba())
-        return drawn[..., :3].copy()
 
 
 def _draw(rows: Sequence[GalleryRow], title: str | None) -> "Figure":
