@@ -31,7 +31,7 @@ class Dashboard(pl.Callback):
         hyperparameters: Mapping[str, bool | int | float | str] | None = None,
     ) -> None:
         self.configuration, self.hyperparameters = configuration, dict(hyperparameters or {})
-        self._started = False
+        self._started = self._laid_out = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The configuration and the row."""
@@ -42,16 +42,16 @@ class Dashboard(pl.Callback):
                 "config", f"```yaml\n{self.configuration.rstrip()}\n```", pl_module.step
             )
             _add(writer, session_start(values), pl_module.step)
-        self._started = False
+        self._started, self._laid_out = True, False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
         """The layout, once the first step has shown which schedules there are."""
         assert isinstance(pl_module, EmbeddingModule)
-        if self._started:
+        if self._laid_out:
             return
-        self._started = True
+        self._laid_out = True
         scored = [task for task in pl_module.tasks if pl_module.metric(task).scored]
         for writer in tensorboard_writers(trainer):
             writer.add_custom_scalars(

@@ -55,7 +55,7 @@ def gallery_image(rows: Sequence[GalleryRow], title: str, width: int = 700) -> N
 def _draw_band(figure: "Figure", row: GalleryRow, bottom: float, height: float) -> None:
     band = figure.add_axes((0, bottom, 1, height))
     band.set_axis_off()
-    band.axhline(1, color=FAINT, linewidth=1)
+    band.axhline(1, color=FAINT, linewidth=2)
     left = 0.02
     if row["query_image"] is not None:
         picture = figure.add_axes(
