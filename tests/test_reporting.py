@@ -13,7 +13,7 @@ from rich.console import Console
 
 from polyqwen.reporting import text
 from polyqwen.reporting.curves import plot_curves
-from polyqwen.reporting.gallery import GalleryRow, Result, plot_gallery
+from polyqwen.reporting.gallery import GalleryRow, Result, has_pictures, plot_gallery
 from polyqwen.reporting.gallery_list import gallery_image
 from polyqwen.reporting.gallery_text import gallery_markdown
 from polyqwen.reporting.histograms import plot_similarity_histogram
@@ -232,7 +232,9 @@ def test_gallery_draws_at_most_five_results(tmp_path: Path) -> None:
 
 def test_gallery_as_an_array(tmp_path: Path) -> None:
     rows = gallery_rows()
-    rows[0]["answer_note"] = "rank 57 of 262"
+    assert gallery_image(rows, "Results with pictures", width=600).shape[1] == 1200
+    rows[0] |= {"answer_note": "rank 57 of 262", "results": rows[0]["results"][1:]}
+    assert has_pictures(rows) and not has_pictures(rows[1:])
     array = gallery_image(rows, "Examples", width=600)
     assert array.shape[1:] == (600, 3) and array.dtype == np.uint8
     band = array.shape[0] // 3

@@ -8,6 +8,7 @@ from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.examples import gallery_rows
 from polyqwen.metrics.choice import hardest_queries
 from polyqwen.module import EmbeddingModule
+from polyqwen.reporting.gallery import has_pictures
 from polyqwen.reporting.gallery_list import gallery_image
 from polyqwen.reporting.gallery_text import gallery_markdown
 
@@ -20,7 +21,7 @@ class Galleries(pl.Callback):
 
     Args:
         rows: hardest queries shown per task, >= 1.
-        validation: also at each validation (about a second per task).
+        validation: also at each validation (less than a second per task).
     """
 
     def __init__(self, rows: int = 4, validation: bool = True) -> None:
@@ -53,7 +54,7 @@ class Galleries(pl.Callback):
             tag = f"gallery/{task}" + ("/test" if split == "test" else "")
             title = f"{task}, {split}: hardest queries at step {module.step}"
             for writer in writers:
-                if data.tasks[task].pictured:
+                if has_pictures(rows):
                     image = gallery_image(rows, title)
                     writer.add_image(tag, image, module.step, dataformats="HWC")
                 else:

@@ -52,10 +52,11 @@ def plot_gallery(rows: Sequence[GalleryRow], out: Path, title: str | None = None
         ValueError: there are no rows.
     """
     with figure_style(text_fonts()):
-        return save(_draw(rows, title), out)
+        return save(draw_gallery(rows, title), out)
 
 
-def _draw(rows: Sequence[GalleryRow], title: str | None) -> "Figure":
+def draw_gallery(rows: Sequence[GalleryRow], title: str | None) -> "Figure":
+    """The figure of `plot_gallery`, to be drawn and rendered within `figure_style`."""
     if not rows:
         raise ValueError("rows is empty: a gallery needs at least one query")
     from matplotlib.figure import Figure
@@ -79,6 +80,11 @@ def _draw(rows: Sequence[GalleryRow], title: str | None) -> "Figure":
     if title:
         figure.suptitle(drawable(title), fontweight="bold")
     return figure
+
+
+def has_pictures(rows: Sequence[GalleryRow]) -> bool:
+    """Whether any query or result has one."""
+    return any(_has_picture(row, [Result(*result) for result in row["results"]]) for row in rows)
 
 
 def _has_picture(row: GalleryRow, results: Sequence[Result]) -> bool:

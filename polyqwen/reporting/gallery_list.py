@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyqwen.reporting.gallery import GalleryRow, Result
+from polyqwen.reporting.gallery import GalleryRow, Result, draw_gallery
 from polyqwen.reporting.style import FAINT, INK, MUTED, RIGHT, WRONG, figure_style
 from polyqwen.reporting.text import display_width, drawable, text_fonts, wrap_text
 
@@ -23,8 +23,8 @@ FONT = 9.5  # points
 def gallery_image(rows: Sequence[GalleryRow], title: str, width: int = 700) -> NDArray[np.uint8]:
     """One band per query: its picture; question, answer and rank; results, ✓ right or ✗ wrong.
 
-    For tasks whose documents are texts. TensorBoard shows images a third of the window wide, where
-    the grid of `plot_gallery` would be too small to read.
+    TensorBoard shows images a third of the window wide, where the grid of `plot_gallery` would be
+    too small to read. Results with pictures need that grid, twice as wide.
 
     Args:
         rows: queries, at least one.
@@ -35,21 +35,29 @@ def gallery_image(rows: Sequence[GalleryRow], title: str, width: int = 700) -> N
         (height, width, 3).
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     if not rows:
         raise ValueError("rows is empty: a gallery needs at least one query")
-    height = ROW_HEIGHT * len(rows) + 0.3
+    pictures = any(Result(*result).image is not None for row in rows for result in row["results"])
     with figure_style(text_fonts()):
-        figure = Figure(figsize=(WIDTH, height), dpi=width / WIDTH)
-        figure.text(0.02, 1 - 0.08 / height, drawable(title), va="top", fontweight="bold")
-        for i, row in enumerate(rows):
-            bottom = (len(rows) - 1 - i) * ROW_HEIGHT / height
-            _draw_band(figure, row, bottom, ROW_HEIGHT / height)
+        figure = draw_gallery(rows, title) if pictures else _draw_list(rows, title)
+        figure.set_dpi((1 + pictures) * width / figure.get_figwidth())
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         drawn: NDArray[Any] = np.asarray(canvas.buffer_rgba())
         return drawn[..., :3].copy()
+
+
+def _draw_list(rows: Sequence[GalleryRow], title: str) -> "Figure":
+    from matplotlib.figure import Figure
+
+    height = ROW_HEIGHT * len(rows) + 0.3
+    figure = Figure(figsize=(WIDTH, height))
+    figure.text(0.02, 1 - 0.08 / height, drawable(title), va="top", fontweight="bold")
+    for i, row in enumerate(rows):
+        bottom = (len(rows) - 1 - i) * ROW_HEIGHT / height
+        _draw_band(figure, row, bottom, ROW_HEIGHT / height)
+    return figure
 
 
 def _draw_band(figure: "Figure", row: GalleryRow, bottom: float, height: float) -> None:
