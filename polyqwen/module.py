@@ -80,6 +80,7 @@ class EmbeddingModule(pl.LightningModule):
         self.record: StepRecord | None = None
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
         self._rows: dict[View, TaskMetrics] = {}  # what validation or test has seen so far
+        self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
 
     @property
     def step(self) -> int:
@@ -171,6 +172,14 @@ class EmbeddingModule(pl.LightningModule):
         """Logs ``test/<task>/<metric>``; ``chance/…`` is kept for the trainer's caller only."""
         self._log_views("test", self._views("test"))
 
+    def on_validation_end(self) -> None:
+        """Lets the embeddings go, after the callbacks have seen them."""
+        self.evaluated.clear()
+
+    def on_test_end(self) -> None:
+        """As `on_validation_end`."""
+        self.evaluated.clear()
+
     def _log_views(self, split: str, views: Sequence[View]) -> None:
         # Lightning's own clock is relative to the run; ours is absolute, so it is handed along.
         values = {"step": float(self.step)}
@@ -180,6 +189,8 @@ class EmbeddingModule(pl.LightningModule):
             metrics = self._collected((task, ablation))
             name = task if ablation == "none" else f"{task}/{ablation}"
             computed = metrics.compute()
+            assert metrics.computed_from is not None
+            self.evaluated[name] = metrics.computed_from
             main.append(computed["spearman" if metrics.scored else "recall@1"])
             for key, value in computed.items():
                 monitor = split == "val" and key in SPACE_KEYS

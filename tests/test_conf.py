@@ -26,6 +26,7 @@ GIVEN = {  # what the build adds to a node's keys
     "model.encoder": {"vocabulary"},
     "curriculum": {"tasks"},
     "data": {"tasks", "tokens", "curriculum"},
+    "callbacks.dashboard": {"configuration", "hyperparameters"},
     "optimizer": {"backbone", "head", "total_steps"},
 }
 POSITIONAL = {"model.pooling": 1, "model.projection": 1}

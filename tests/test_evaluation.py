@@ -1,12 +1,15 @@
 """Embedding a whole split outside the trainer, and comparing two models on it."""
 
+import re
+
 import torch
 from torch.testing import assert_close
 
 from polyqwen.cli.build import Parts
-from polyqwen.cli.gallery import gallery_rows
 from polyqwen.data.dataset import MultiTaskDataset
 from polyqwen.evaluation import advantage, chance, choose, embed_view, measure
+from polyqwen.examples import gallery_rows
+from polyqwen.metrics.choice import hardest_queries, right_documents, spread_queries
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.module import select
 from polyqwen.reporting.groups import group_rows, groups_markdown, groups_table
@@ -53,12 +56,47 @@ def test_advantage_tells_a_good_model_from_a_random_one(parts: Parts) -> None:
 
 def test_gallery_shows_queries_with_pictures_and_marks_what_is_right(parts: Parts) -> None:
     view = embed_view(parts.model, parts.data.eval_loader("test", ("vqa_single", "none")))
-    rows = gallery_rows(parts, "vqa_single", "test", view, 3)
+    queries = spread_queries(view.pairs, None, 3)
+    rows = gallery_rows(parts.data, "vqa_single", "test", view.pairs, queries)
+    dataset = MultiTaskDataset(parts.data.tables("test"))
+    asked = dataset.texts("vqa_single", queries.tolist())
+    assert [row["query_text"] for row in rows] == [entry["query_text"] for entry in asked]
     assert len(rows) == 3 and all(row["query_image"] is not None for row in rows)
     for row in rows:
         assert all(r.correct == (r.text == row["answer_text"]) for r in row["results"])
         cosines = [r.cosine for r in row["results"]]
         assert cosines == sorted(cosines, reverse=True)
+        rank = int(re.match(r"rank (\d+) of", row["answer_note"]).group(1))
+        found = [r.correct for r in row["results"]]
+        assert found.index(True) + 1 == rank if rank <= len(found) else not any(found)
+
+
+def test_hardest_queries_are_those_whose_answer_stands_lowest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, document = torch.randn(2, 40, 8, generator=generator)
+    pairs = pairs_of(query, document)
+    cosines = pairs.query @ pairs.document.T
+    own = cosines.diagonal()
+    rank = (cosines > own[:, None]).sum(dim=1)
+    wrong = cosines.masked_fill(torch.eye(40, dtype=torch.bool), -2).amax(dim=1)
+    margin = own - wrong
+    naive = sorted(range(40), key=lambda i: (-int(rank[i]), float(margin[i])))
+    assert len(set(rank.tolist())) < 30  # some ranks are shared, so margins decide
+    assert hardest_queries(pairs, None, 10).tolist() == naive[:10]
+    assert len(hardest_queries(pairs, None, 99)) == 40
+
+
+def test_a_query_with_two_answers_is_as_hard_as_its_better_one() -> None:
+    document = torch.eye(4)
+    query = torch.stack([document[1], document[1], document[3], document[2]])
+    pairs = pairs_of(query, document)._replace(query_key=torch.tensor([7, 7, 8, 9]))
+    right = right_documents(pairs, torch.tensor([0, 2]), torch.arange(4), None)
+    assert right.tolist() == [[True, True, False, False], [False, False, True, False]]
+    assert hardest_queries(pairs, None, 1).tolist() in ([2], [3])  # both answered wrongly
+    scored = pairs._replace(score=torch.tensor([0.1, 0.2, 1.0, 0.3]))
+    assert hardest_queries(scored, 0.9, 9).tolist() == [2]
+    assert hardest_queries(scored, 0.9, 9).tolist() == spread_queries(scored, 0.9, 9).tolist()
+    assert hardest_queries(scored._replace(score=torch.zeros(4)), 0.9, 9).tolist() == []
 
 
 def test_groups_as_tables() -> None:

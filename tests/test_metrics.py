@@ -414,6 +414,17 @@ def test_task_metrics_takes_half_precision() -> None:
     assert metrics.pairs().query.dtype == torch.float32
 
 
+def computed_and_kept(metrics: TaskMetrics) -> dict[str, float]:
+    """All metrics, and what callbacks see of the rows that they were computed from."""
+    values = metrics.compute()
+    kept = metrics.computed_from
+    return {
+        **values,
+        "kept rows": float(len(kept.query_key)),
+        "kept cosines": pair_cosines(kept).sum().item(),
+    }
+
+
 def _gather_worker(rank: int, path: str, empty: str, queue: mp.Queue) -> None:
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(path, 2)
@@ -426,7 +437,7 @@ def _gather_worker(rank: int, path: str, empty: str, queue: mp.Queue) -> None:
         metrics.update(pairs)
     elif empty == "zero rows":
         metrics.update(take(pairs, torch.arange(0)))
-    queue.put((rank, metrics.compute()))
+    queue.put((rank, computed_and_kept(metrics)))
     torch.distributed.destroy_process_group()
 
 
@@ -446,8 +457,8 @@ def test_task_metrics_over_two_processes(empty: str) -> None:
         results = dict(queue.get(timeout=60) for _ in workers)
         for worker in workers:
             worker.join()
-    expected = whole.compute()
-    assert expected["queries"] > 5
+    expected = computed_and_kept(whole)
+    assert expected["queries"] > 5 and expected["kept rows"] == 60
     assert results[0] == pytest.approx(expected)
     assert results[1] == pytest.approx(expected)
 

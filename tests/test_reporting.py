@@ -13,7 +13,9 @@ from rich.console import Console
 
 from polyqwen.reporting import text
 from polyqwen.reporting.curves import plot_curves
-from polyqwen.reporting.gallery import GalleryRow, Result, plot_gallery
+from polyqwen.reporting.gallery import GalleryRow, Result, has_pictures, plot_gallery
+from polyqwen.reporting.gallery_list import gallery_image
+from polyqwen.reporting.gallery_text import gallery_markdown
 from polyqwen.reporting.histograms import plot_similarity_histogram
 from polyqwen.reporting.history import by_metric, by_task, read_history, smooth
 from polyqwen.reporting.style import OTHER_COLOURS, TASK_COLOURS, task_colours
@@ -226,3 +228,33 @@ def test_gallery_draws_at_most_five_results(tmp_path: Path) -> None:
     row["results"] = [Result(f"result {i}", None, 0.5, False) for i in range(9)]
     with Image.open(plot_gallery([row], tmp_path / "gallery.png")) as image:
         assert image.width == 6 * 2.5 * 150
+
+
+def test_gallery_as_an_array(tmp_path: Path) -> None:
+    rows = gallery_rows()
+    assert gallery_image(rows, "Results with pictures", width=600).shape[1] == 1200
+    rows[0] |= {"answer_note": "rank 57 of 262", "results": rows[0]["results"][1:]}
+    assert has_pictures(rows) and not has_pictures(rows[1:])
+    array = gallery_image(rows, "Examples", width=600)
+    assert array.shape[1:] == (600, 3) and array.dtype == np.uint8
+    band = array.shape[0] // 3
+    navy = (array == np.array([0, 0, 128], np.uint8)).all(axis=2)
+    assert navy[:band].mean() > 0.1 and not navy[band + 40 :].any()  # one query has a picture
+    assert array[-band:].std() > 5  # the last one has text
+    with pytest.raises(ValueError, match="at least one query"):
+        gallery_image([], "none")
+
+
+def test_gallery_as_text_lets_no_text_break_the_table() -> None:
+    row = GalleryRow(
+        query_text="a | b\n*c* <b>",
+        query_image=None,
+        answer_text="`x`",
+        answer_note="rank 2 of 9",
+        results=[Result("[l](u)", None, 0.5, False), Result("x_y", None, 0.25, True)],
+    )
+    lines = gallery_markdown([row, {**row, "results": []}]).splitlines()
+    assert lines[0] == "| query | right document | 1 | 2 |" and len(lines) == 4
+    assert {line.count("|") for line in lines} == {5}
+    assert lines[2].startswith("| a &#124; b &#42;c&#42; &lt;b&gt; | &#96;x&#96; (rank 2 of 9) |")
+    assert "✗ **0.500** &#91;l&#93;(u) | ✓ **0.250** x&#95;y |" in lines[2]

@@ -73,9 +73,13 @@ def test_evaluate_repeats_the_runs_own_numbers(trained: tuple[Path, str]) -> Non
             for name in ("recall@1", "mrr", "gap"):
                 if name in metrics:
                     assert report[kind][view][name] == pytest.approx(metrics[name], abs=2e-5)
-    assert {"similarity_ocr.png", "gallery_ocr.png", "weights.png", "losses.png"} <= {
-        p.name for p in (out / "evaluation").iterdir()
-    }
+    assert {
+        "similarity_ocr.png",
+        "gallery_ocr.png",
+        "gallery_ocr_hardest.png",
+        "weights.png",
+        "losses.png",
+    } <= {p.name for p in (out / "evaluation").iterdir()}
     assert "lang=en" in report["groups"]["text_pair"] and "per language and source" in text
 
 
@@ -128,6 +132,7 @@ def test_a_sweep_makes_one_run_per_value(folder: Path, cache: Path, tmp_path: Pa
         ("train.py", ["data=folder", "data.root=/nowhere"], "data.root=/nowhere is not a folder"),
         ("train.py", ["weighting.alfa=1"], "alfa"),
         ("train.py", ["init_from=/nowhere.ckpt"], "there is no checkpoint /nowhere.ckpt"),
+        ("evaluate.py", ["run_dir=/x", "galleries=[nicest]"], "galleries may name spread, hardest"),
         ("evaluate.py", ["run_dir=/nowhere"], "is not the folder of a run"),
         ("train.py", ["task=[ocr]"], "use curriculum=single_phase"),
     ],

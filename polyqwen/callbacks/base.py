@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import lightning.pytorch as pl
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 
 from polyqwen.module import EmbeddingModule
 
@@ -37,3 +39,12 @@ def optimizer_stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """The trainer's callbacks, a list that Lightning sets without declaring it."""
     return cast(Any, trainer).callbacks
+
+
+def tensorboard_writers(trainer: pl.Trainer) -> list[SummaryWriter]:
+    """Writers of the run's TensorBoard loggers; none on other ranks than the first."""
+    if not trainer.is_global_zero:
+        return []
+    return [
+        logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)
+    ]

@@ -1,6 +1,5 @@
 """Builds the parts of a run from its configuration."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.callbacks.agreement import RankAgreement
 from polyqwen.callbacks.random_state import RandomState
+from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
+from polyqwen.cli.settings import flat_settings
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.module import EmbeddingModule
 
@@ -81,28 +82,26 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         log_every_n_steps=1,
         use_distributed_sampler=False,
         default_root_dir=cfg.run_dir,
-        callbacks=[
-            RankAgreement(settings_of(cfg)),
-            RandomState(cfg.seed),
-            *(make(node) for node in cfg.callbacks.values() if node),
-        ],
+        callbacks=build_callbacks(cfg),
         logger=[make(node) for node in cfg.logger.values() if node],
     )
 
 
-def settings_of(cfg: DictConfig) -> list[str]:
-    """Every value of the resolved configuration as a line ``key = value``."""
-
-    def lines(node: Any, path: str) -> Iterator[str]:
-        pairs = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in pairs:
-            name = f"{path}.{key}" if path else str(key)
-            if isinstance(value, dict | list) and value:
-                yield from lines(value, name)
-            else:
-                yield f"{name} = {value!r}"
-
-    return list(lines(OmegaConf.to_container(cfg, resolve=True), ""))
+def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """All callbacks; the dashboard is told what the run was given."""
+    told = {
+        "dashboard": {
+            "configuration": OmegaConf.to_yaml(cfg, resolve=True),
+            "hyperparameters": hyperparameters(cfg),
+        }
+    }
+    nodes = [(name, node) for name, node in cfg.callbacks.items() if node]
+    settings = [f"{key} = {value!r}" for key, value in flat_settings(cfg).items()]
+    return [
+        RankAgreement(settings),
+        RandomState(cfg.seed),
+        *(make(node, **told.get(str(name), {})) for name, node in nodes),
+    ]
 
 
 def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:

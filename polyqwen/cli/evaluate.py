@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from polyqwen import evaluation
 from polyqwen.cli.build import Parts, build, load_weights
 from polyqwen.cli.console import console
-from polyqwen.cli.gallery import gallery_rows
 from polyqwen.data.datamodule import View
 from polyqwen.evaluation import EmbeddedView
+from polyqwen.examples import gallery_rows
+from polyqwen.metrics.choice import hardest_queries, spread_queries
 from polyqwen.metrics.similarity import similarity_samples
 from polyqwen.metrics.task_metrics import TaskMetrics
 from polyqwen.metrics.types import PairEmbeddings
@@ -27,6 +28,7 @@ from polyqwen.reporting.table import markdown_table, print_results
 
 log = logging.getLogger(__name__)
 GROUPS = ("lang", "source")
+GALLERIES = {"spread": spread_queries, "hardest": hardest_queries}
 SMALLEST_GROUP = 10  # rows; fewer say nothing
 
 Views = dict[str, EmbeddedView]
@@ -39,8 +41,10 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         The metrics.
 
     Raises:
-        ValueError: when the folder is no run, or its checkpoint is missing.
+        ValueError: the folder is no run, its checkpoint is missing, or a gallery is unknown.
     """
+    if unknown := set(cfg.galleries) - set(GALLERIES):
+        raise ValueError(f"galleries may name {', '.join(GALLERIES)}, got {sorted(unknown)}")
     run_dir = Path(cfg.run_dir)
     run = _run_config(run_dir, cfg)
     checkpoint = checkpoint_path(run_dir, cfg.checkpoint)
@@ -153,13 +157,16 @@ def _plot(
     parts: Parts, views: Views, run: DictConfig, run_dir: Path, out: Path, cfg: DictConfig
 ) -> None:
     for task in parts.data.tasks:
-        pairs = views[task].pairs
-        matching, others = similarity_samples(pairs, parts.model.metric(task).min_score)
+        pairs, least = views[task].pairs, parts.model.metric(task).min_score
+        matching, others = similarity_samples(pairs, least)
         plot_similarity_histogram(
             matching, others, f"{task}: similarity", out / f"similarity_{task}.png"
         )
-        rows = gallery_rows(parts, task, cfg.split, views[task], cfg.gallery_rows)
-        plot_gallery(rows, out / f"gallery_{task}.png", title=f"{task}: what queries find")
+        for kind in cfg.galleries:
+            queries = GALLERIES[kind](pairs, least, cfg.gallery_rows)
+            rows = gallery_rows(parts.data, task, cfg.split, pairs, queries, least)
+            name = f"gallery_{task}.png" if kind == "spread" else f"gallery_{task}_{kind}.png"
+            plot_gallery(rows, out / name, title=f"{task}: what {kind} queries find")
     history = run_dir / "csv" / "metrics.csv"
     if history.is_file():
         plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)

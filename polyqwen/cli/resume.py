@@ -6,6 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.cli.settings import flat_settings
+
 log = logging.getLogger(__name__)
 # what may differ between a run and the one that goes on with it
 OWN = ("run_dir", "ckpt_path", "resume", "metadata")
@@ -42,17 +44,6 @@ def resume(cfg: DictConfig) -> None:
 
 
 def _settings(cfg: Any, folder: Path) -> dict[str, Any]:
-    """Values by dotted key, the run's own folder left out of paths."""
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
-    flat: dict[str, Any] = {}
-
-    def visit(node: Any, path: str) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                visit(value, f"{path}.{key}" if path else str(key))
-        else:
-            flat[path] = node.replace(str(folder), "") if isinstance(node, str) else node
-
-    visit({str(k): v for k, v in values.items() if k not in OWN}, "")
-    return flat
+    """What makes runs equal; the run's own folder is left out of paths."""
+    flat = {k: v for k, v in flat_settings(cfg).items() if k.split(".")[0] not in OWN}
+    return {k: v.replace(str(folder), "") if isinstance(v, str) else v for k, v in flat.items()}

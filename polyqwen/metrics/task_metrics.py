@@ -56,6 +56,7 @@ class TaskMetrics(Metric):
             raise ValueError(f"max_rows={max_rows} must be at least 2; 2048 is the default")
         self.scored, self.min_score, self.max_rows = scored, min_score, max_rows
         self.retrieval = RetrievalMetrics(ks, min_score, block)
+        self.computed_from: PairEmbeddings | None = None  # all ranks' rows of the last compute
         for name in self._state_types():
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -94,12 +95,17 @@ class TaskMetrics(Metric):
 
     def compute(self) -> dict[str, float]:
         """All metrics by name."""
-        pairs = self.pairs()
+        pairs = self.computed_from = self.pairs()
         values = self.retrieval(pairs)
         if pairs.score is not None:
             values["spearman"] = spearman(pair_cosines(pairs).numpy(), pairs.score.numpy())
         values |= similarity_gap(pairs, self.min_score)
         return values | space_health(pairs, self.min_score, self.max_rows)
+
+    def reset(self) -> None:
+        """Forgets all rows."""
+        super().reset()
+        self.computed_from = None
 
     def chance(self) -> dict[str, float]:
         """Retrieval metrics expected of a random order of the rows that `pairs` gives."""

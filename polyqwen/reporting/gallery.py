@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from polyqwen.reporting.text import drawable, text_fonts, wrap_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
 MAX_RESULTS = 5
@@ -33,6 +34,7 @@ class GalleryRow(TypedDict):
     query_text: str
     query_image: "Image | None"
     answer_text: str
+    answer_note: NotRequired[str]  # such as the rank of the answer
     results: "Sequence[Result | tuple[str, Image | None, float, bool]]"
 
 
@@ -49,6 +51,12 @@ def plot_gallery(rows: Sequence[GalleryRow], out: Path, title: str | None = None
     Raises:
         ValueError: there are no rows.
     """
+    with figure_style(text_fonts()):
+        return save(draw_gallery(rows, title), out)
+
+
+def draw_gallery(rows: Sequence[GalleryRow], title: str | None) -> "Figure":
+    """The figure of `plot_gallery`, to be drawn and rendered within `figure_style`."""
     if not rows:
         raise ValueError("rows is empty: a gallery needs at least one query")
     from matplotlib.figure import Figure
@@ -59,20 +67,24 @@ def plot_gallery(rows: Sequence[GalleryRow], out: Path, title: str | None = None
         TEXT_HEIGHT + PICTURE_HEIGHT * _has_picture(row, found)
         for row, found in zip(rows, results, strict=True)
     ]
-    with figure_style(text_fonts()):
-        figure = Figure(figsize=(CELL_WIDTH * columns, sum(heights) + 0.5), layout="constrained")
-        grid = figure.subplots(
-            len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
-        )
-        for axes, row, found in zip(grid, rows, results, strict=True):
-            _draw_query(axes[0], row, _has_picture(row, found))
-            for place, (ax, result) in enumerate(zip(axes[1:], found, strict=False), start=1):
-                _draw_result(ax, place, result, _has_picture(row, found))
-            for spare in axes[1 + len(found) :]:
-                spare.remove()
-        if title:
-            figure.suptitle(drawable(title), fontweight="bold")
-        return save(figure, out)
+    figure = Figure(figsize=(CELL_WIDTH * columns, sum(heights) + 0.5), layout="constrained")
+    grid = figure.subplots(
+        len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for axes, row, found in zip(grid, rows, results, strict=True):
+        _draw_query(axes[0], row, _has_picture(row, found))
+        for place, (ax, result) in enumerate(zip(axes[1:], found, strict=False), start=1):
+            _draw_result(ax, place, result, _has_picture(row, found))
+        for spare in axes[1 + len(found) :]:
+            spare.remove()
+    if title:
+        figure.suptitle(drawable(title), fontweight="bold")
+    return figure
+
+
+def has_pictures(rows: Sequence[GalleryRow]) -> bool:
+    """Whether any query or result has one."""
+    return any(_has_picture(row, [Result(*result) for result in row["results"]]) for row in rows)
 
 
 def _has_picture(row: GalleryRow, results: Sequence[Result]) -> bool:
@@ -86,8 +98,9 @@ def _draw_query(ax: "Axes", row: GalleryRow, picture: bool) -> None:
     top = _picture(ax, row["query_image"], picture)
     query = wrap_text(drawable(row["query_text"]), COLUMNS, 3)
     answer = wrap_text(drawable("answer: " + row["answer_text"]), COLUMNS, 2)
+    note = "\n" + drawable(row["answer_note"]) if "answer_note" in row else ""
     _write(ax, top - 0.04, query, INK)
-    _write(ax, 0.05, answer, RIGHT, "bottom")
+    _write(ax, 0.05, answer + note, RIGHT, "bottom")
 
 
 def _draw_result(ax: "Axes", place: int, result: Result, picture: bool) -> None:

@@ -1,0 +1,106 @@
+"""What makes TensorBoard readable: charts laid out, the configuration, a row of hyperparameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+from torch.utils.tensorboard import SummaryWriter
+
+from polyqwen.callbacks.base import StepCallback, callbacks_of, tensorboard_writers
+from polyqwen.module import EmbeddingModule
+from polyqwen.reporting.hparams import session_end, session_start
+from polyqwen.reporting.layout import dashboard_layout
+
+
+class Dashboard(pl.Callback):
+    """Writes the custom-scalars layout, the configuration as text, and the HParams row of the run.
+
+    The row stands from the first step on. A finished run fills it with ``end/score`` and
+    ``end/<task>/<metric>`` of the last test. These tags of their own are never those of the
+    untrained model, and sort before all others: the tab shows its first five metrics unasked. A run
+    that fails says so in the row. Without TensorBoard there is nothing to do.
+
+    Args:
+        configuration: the run's configuration, as YAML.
+        hyperparameters: name → value, worth comparing between runs.
+    """
+
+    def __init__(
+        self,
+        configuration: str = "",
+        hyperparameters: Mapping[str, bool | int | float | str] | None = None,
+    ) -> None:
+        self.configuration, self.hyperparameters = configuration, dict(hyperparameters or {})
+        self._started = self._laid_out = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The configuration and the row."""
+        assert isinstance(pl_module, EmbeddingModule)
+        values = self.hyperparameters | {"rows_per_step": _rows_per_step(trainer)}
+        for writer in tensorboard_writers(trainer):
+            writer.add_text(
+                "config", f"```yaml\n{self.configuration.rstrip()}\n```", pl_module.step
+            )
+            _add(writer, session_start(values), pl_module.step)
+        self._started, self._laid_out = True, False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, _: int
+    ) -> None:
+        """The layout, once the first step has shown which schedules there are."""
+        assert isinstance(pl_module, EmbeddingModule)
+        if self._laid_out:
+            return
+        self._laid_out = True
+        scored = [task for task in pl_module.tasks if pl_module.metric(task).scored]
+        for writer in tensorboard_writers(trainer):
+            writer.add_custom_scalars(
+                dashboard_layout(pl_module.tasks, scored, _schedules(trainer))
+            )
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The end of a run; the test of the untrained model comes before the first step."""
+        assert isinstance(pl_module, EmbeddingModule)
+        if not self._started:
+            return
+        for writer in tensorboard_writers(trainer):
+            for name, value in final_metrics(trainer, pl_module).items():
+                writer.add_scalar(f"end/{name}", value, pl_module.step)
+            _add(writer, session_end(success=True), pl_module.step)
+            writer.flush()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """A run that was stopped keeps its row, marked as failed."""
+        if not self._started:
+            return
+        for writer in tensorboard_writers(trainer):
+            _add(writer, session_end(success=False), trainer.global_step)
+            writer.flush()
+
+
+def final_metrics(trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
+    """The score of the last test and what it is the mean of."""
+    of_task = {t: "spearman" if module.metric(t).scored else "recall@1" for t in module.tasks}
+    names = ["score", *(f"{task}/{metric}" for task, metric in of_task.items())]
+    logged = trainer.callback_metrics
+    return {name: float(logged[f"test/{name}"]) for name in names if f"test/{name}" in logged}
+
+
+def _schedules(trainer: pl.Trainer) -> list[str]:
+    given = [c.values for c in callbacks_of(trainer) if isinstance(c, StepCallback)]
+    keys = [key for values in given for key in values if key.startswith("schedule/")]
+    groups = [group["name"] for group in trainer.optimizers[0].param_groups]
+    rates = [f"lr_{name}" for name in groups if not name.endswith("_no_decay")]
+    return [key.removeprefix("schedule/") for key in keys] + rates
+
+
+def _rows_per_step(trainer: pl.Trainer) -> int:
+    """Global rows of the last optimizer step; the first phases may have fewer."""
+    loader: Any = trainer.train_dataloader
+    return int(loader.batch_sampler.steps.quotas[-1].sum())
+
+
+def _add(writer: SummaryWriter, summary: Any, step: int) -> None:
+    writer._get_file_writer().add_summary(summary, step)  # the way Lightning's logger takes too

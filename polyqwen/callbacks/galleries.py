@@ -1,0 +1,65 @@
+"""The queries that the model finds hardest, to be looked at while it trains."""
+
+import lightning.pytorch as pl
+from torch.utils.tensorboard import SummaryWriter
+
+from polyqwen.callbacks.base import tensorboard_writers
+from polyqwen.data.datamodule import CurriculumDataModule
+from polyqwen.examples import gallery_rows
+from polyqwen.metrics.choice import hardest_queries
+from polyqwen.module import EmbeddingModule
+from polyqwen.reporting.gallery import has_pictures
+from polyqwen.reporting.gallery_list import gallery_image
+from polyqwen.reporting.gallery_text import gallery_markdown
+
+
+class Galleries(pl.Callback):
+    """Writes ``gallery/<task>`` at each validation and ``gallery/<task>/test`` at the run's end.
+
+    Tasks with pictures become one image, others a table of text. The embeddings are those of the
+    metrics. Without TensorBoard, or on another rank than the first, there is nothing to do.
+
+    Args:
+        rows: hardest queries shown per task, >= 1.
+        validation: also at each validation (less than a second per task).
+    """
+
+    def __init__(self, rows: int = 4, validation: bool = True) -> None:
+        if rows < 1:
+            raise ValueError(f"galleries.rows must be at least 1, got {rows}")
+        self.rows, self.validation = rows, validation
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The hardest queries of the validation rows."""
+        if self.validation and not trainer.sanity_checking:
+            self._write(trainer, pl_module, "dev")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The hardest queries of the test split, but not those of an untrained model."""
+        if trainer.global_step:
+            self._write(trainer, pl_module, "test")
+
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule, split: str) -> None:
+        assert isinstance(module, EmbeddingModule)
+        data = getattr(trainer, "datamodule", None)
+        writers = tensorboard_writers(trainer)
+        if not writers or not isinstance(data, CurriculumDataModule):
+            return
+        for task in module.tasks:
+            pairs, least = module.evaluated[task], module.metric(task).min_score
+            queries = hardest_queries(pairs, least, self.rows)
+            if not len(queries):
+                continue
+            rows = gallery_rows(data, task, split, pairs, queries, least)
+            tag = f"gallery/{task}" + ("/test" if split == "test" else "")
+            title = f"{task}, {split}: hardest queries at step {module.step}"
+            for writer in writers:
+                if has_pictures(rows):
+                    image = gallery_image(rows, title)
+                    writer.add_image(tag, image, module.step, dataformats="HWC")
+                else:
+                    _table(writer, tag, title, gallery_markdown(rows), module.step)
+
+
+def _table(writer: SummaryWriter, tag: str, title: str, table: str, step: int) -> None:
+    writer.add_text(tag, f"**{title}**\n\n{table}", step)

@@ -1,0 +1,61 @@
+"""Which curves share a chart in TensorBoard's custom-scalars tab."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+Chart = tuple[str, list[str]]  # a kind, and regular expressions of tags
+Layout = dict[str, dict[str, Chart]]
+
+SPACE = {
+    "gap: matching − non-matching cosine": "val/{}/gap",
+    "effect size of the gap": "val/{}/gap_effect",
+    "alignment (low is good)": "space/{}/alignment",
+    "uniformity (low is good)": "space/{}/uniformity",
+    "effective rank": "space/{}/effective_rank",
+    "modality gap": "space/{}/modality_gap",
+}
+RETRIEVAL = {"recall@1": "recall@1", "MRR": "mrr", "nDCG@10": "ndcg@10"}
+
+
+def dashboard_layout(
+    tasks: Sequence[str], scored: Iterable[str] = (), schedules: Iterable[str] = ()
+) -> Layout:
+    """The layout for `SummaryWriter.add_custom_scalars`: category → chart → tags.
+
+    TensorBoard takes tags as regular expressions that match from the start, so that a plain
+    ``train/loss/ocr`` would draw ``train/loss/ocr/triplet`` too.
+
+    Args:
+        tasks: all tasks of the run.
+        scored: those with scored pairs.
+        schedules: what ``schedule/<name>`` is logged for.
+    """
+    layout: Layout = {
+        "task weights": {
+            "weights λ · boost, as applied": _chart("weight/{}", tasks),
+            "share of the total loss": _chart("train/share/{}", tasks),
+        },
+        "retrieval, validation": {
+            title: _chart(f"val/{{}}/{metric}", tasks) for title, metric in RETRIEVAL.items()
+        },
+        "losses": {
+            "all tasks": _chart("train/loss/{}", tasks),
+            **{f"{task} and its parts": _with_parts(f"train/loss/{task}") for task in tasks},
+        },
+        "embedding space": {title: _chart(tag, tasks) for title, tag in SPACE.items()},
+    }
+    if scored := list(scored):
+        layout["scored pairs"] = {"Spearman, validation": _chart("val/{}/spearman", scored)}
+    names = sorted(set(schedules))
+    charts = {name: _chart("schedule/{}", [name]) for name in names if not name.startswith("lr_")}
+    if rates := [name for name in names if name.startswith("lr_")]:
+        charts["learning rates"] = _chart("schedule/{}", rates)
+    return layout | ({"schedules": charts} if charts else {})
+
+
+def _chart(tag: str, names: Iterable[str]) -> Chart:
+    return "Multiline", [f"^{re.escape(tag.format(name))}$" for name in names]
+
+
+def _with_parts(tag: str) -> Chart:
+    return "Multiline", [f"^{re.escape(tag)}(/[^/]+)?$"]
