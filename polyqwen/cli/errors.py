@@ -19,13 +19,13 @@ class ConfigError(ValueError):
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:
-    """The nearest of the choices as a question, or all of them."""
+    """The nearest of the choices as a question, or all of them; nothing if there are none."""
     known = sorted(map(str, choices))
     near = get_close_matches(name, known, n=2, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     if not known:
-        return "there is nothing to choose from"
+        return ""
     shown = ", ".join(known[:24]) + (", …" if len(known) > 24 else "")
     return f"choose one of {shown}"
 

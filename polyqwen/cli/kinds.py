@@ -82,6 +82,8 @@ def _subscripted(node: ast.Subscript, module: str, depth: int) -> Kinds:
     items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if name == "Literal":
         return tuple(Kind("literal", value=i.value) for i in items if isinstance(i, ast.Constant))
+    if name == "Callable":
+        return (Kind("object"),)
     if name == "Annotated":
         return kinds_of(items[0], module, depth)
     inner = [kinds_of(item, module, depth) for item in items]
@@ -111,6 +113,8 @@ def _named(node: ast.Name | ast.Attribute, module: str, depth: int) -> Kinds:
         return ANY
     if found is not None and found.path in ("pathlib.Path", "os.PathLike"):
         return (Kind("str"),)
+    if name == "Callable":
+        return (Kind("object"),)
     if found is None and name in SCALARS:
         return (Kind(name),)
     if name in LISTS or name in ("tuple", "Tuple"):
@@ -136,14 +140,22 @@ def mismatches(value: Any, kinds: Kinds, where: str) -> Iterator[tuple[str, str,
             yield from _inside(value, kind, where)
             return
     literals = [str(kind.value) for kind in kinds if kind.name == "literal"]
-    shown = "null" if value is None else repr(value)
+    shown = (
+        {None: "null", True: "true", False: "false"}.get(value)
+        if (value is None or isinstance(value, bool))
+        else repr(value)
+    )
     if literals and isinstance(value, str):
         yield where, f"{shown} is not an option", suggest(value, literals)
         return
-    words = [WORDS[kind.name] for kind in kinds if kind.name in WORDS] + literals
+    words = [_word(kind) for kind in kinds if kind.name in WORDS] + literals
     quotes = "str" in [kind.name for kind in kinds] and isinstance(value, int | float)
     way_out = f"put it in quotes: \"'{value}'\"" if quotes and not isinstance(value, bool) else ""
     yield where, f"must be {' or '.join(dict.fromkeys(words))}, got {shown}", way_out
+
+
+def _word(kind: Kind) -> str:
+    return f"a list of {len(kind.inner)}" if kind.name == "tuple" else WORDS[kind.name]
 
 
 def _fits(value: Any, kind: Kind) -> bool:

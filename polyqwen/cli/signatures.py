@@ -1,7 +1,7 @@
 """What a ``_target_`` can be called with, read from its source without importing it."""
 
 import ast
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from polyqwen.cli.errors import suggest
@@ -66,7 +66,7 @@ class NotStatic(ValueError):
     """The target is there, but its signature is made when it is imported."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def signature_of(target: str) -> Signature:
     """The signature of a class, a class's method or a function.
 
@@ -87,7 +87,7 @@ def signature_of(target: str) -> Signature:
             raise NoSuchTarget(f"there is no {part!r} in {found.path}; {_near(part, found)}")
         found = step
     if found.module.partition(".")[0] not in READ:  # such as polyqwen.….os.system
-        raise NoSuchTarget(f"{target} stands for {found.path}, which is not a part of {READ}")
+        raise NoSuchTarget(f"{target} stands for {found.path}, which is not allowed as a target")
     if isinstance(found.node, ast.ClassDef):
         return _class_signature(found)
     if isinstance(found.node, Function):

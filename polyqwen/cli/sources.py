@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ class Definition(NamedTuple):
         return f"{self.module}.{self.name}" if self.name else self.module
 
 
-@lru_cache(maxsize=None)
+@cache
 def file_of(module: str) -> Path | None:
     """Source file of a module; importing only what `find_spec` of a top-level name needs."""
     top, *rest = module.split(".")
@@ -46,7 +46,7 @@ def file_of(module: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def names_of(module: str) -> dict[str, ast.AST]:
     """Top-level names of a module with the statements that bind them, the last one winning."""
     path = file_of(module)

@@ -27,6 +27,7 @@ def train(cfg: DictConfig) -> Results:
     elif cfg.curriculum.start_step:
         log.info("starting at step %d from the backbone's weights", cfg.curriculum.start_step)
     trainer = build_trainer(cfg)
+    Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
     data.prepare_data()
     if trainer.is_global_zero:
