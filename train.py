@@ -1,14 +1,12 @@
 """Trains an embedding model: python train.py [experiment=NAME] [key=value …]."""
 
-import hydra
+from typing import Any
+
 from omegaconf import DictConfig
 
-from polyqwen.cli.resolvers import register
-
-register()
+from polyqwen.cli.entry import command
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     """One run, or one job of a sweep."""
     from polyqwen.cli.launch import device_count, launch, launched_outside
@@ -24,5 +22,12 @@ def main(cfg: DictConfig) -> None:
         train(cfg)
 
 
+def precheck(values: dict[str, Any]) -> None:
+    """What needs no model: constructors of the light parts, files that must be there."""
+    from polyqwen.cli.light import check_values
+
+    check_values(values)
+
+
 if __name__ == "__main__":
-    main()
+    command("train", main, precheck)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -112,7 +113,12 @@ def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
     """
     if not Path(checkpoint).is_file():
         raise ValueError(f"there is no checkpoint {checkpoint}")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except (RuntimeError, UnpicklingError, KeyError, TypeError, EOFError) as error:
+        raise ValueError(
+            f"{checkpoint} is not a checkpoint of a run, or is damaged: {str(error)[:100]}"
+        ) from error
     for part in ("encoder", "pooling", "projection"):
         own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
         try:

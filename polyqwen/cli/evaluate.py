@@ -12,7 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen import evaluation
 from polyqwen.cli.build import Parts, build, load_weights
+from polyqwen.cli.check import resolved
 from polyqwen.cli.console import console
+from polyqwen.cli.errors import ConfigError
+from polyqwen.cli.nodes import check_nodes
+from polyqwen.cli.toplevel import FREE
 from polyqwen.data.datamodule import View
 from polyqwen.evaluation import EmbeddedView
 from polyqwen.examples import gallery_rows
@@ -86,7 +90,8 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
     if not path.is_file():
         raise ValueError(f"run_dir={run_dir} is not the folder of a run: it has no config.yaml")
     run = OmegaConf.load(path)
-    assert isinstance(run, DictConfig)
+    if not isinstance(run, DictConfig):
+        raise ConfigError(str(path), "is not the configuration of a run")
     if cfg.data.root is not None:
         source = {
             "_target_": "polyqwen.data.sources.FolderSource",
@@ -94,6 +99,9 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
         }
         OmegaConf.update(run, "data.source", source, merge=False, force_add=True)
         OmegaConf.update(run, "data.root", cfg.data.root, force_add=True)
+    check_nodes(
+        {k: v for k, v in resolved(run).items() if k != FREE}
+    )  # a file from elsewhere may name any target
     return run
 
 

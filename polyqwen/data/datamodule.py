@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from polyqwen.data.bad_pictures import BadPictures
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import Ablation, MultiTaskDataset
@@ -45,6 +46,8 @@ class CurriculumDataModule(pl.LightningDataModule):
         max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
         num_workers: loader processes; 0 loads in the training process.
+        bad_pictures: "error" or "skip"; see `BadPictures`.
+        max_bad_share: cap of "skip", in [0, 1].
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class CurriculumDataModule(pl.LightningDataModule):
         max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
         num_workers: int = 0,
+        bad_pictures: str = "error",
+        max_bad_share: float = 0.01,
     ) -> None:
         super().__init__()
         self.source, self.tasks, self.tokens, self.curriculum = source, tasks, tokens, curriculum
@@ -73,6 +78,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         self.eval_batch_size, self.seed = eval_batch_size, seed
         self.eval_rows, self.num_workers = eval_rows, num_workers
         self.cache = Path(cache)
+        self.bad_pictures = BadPictures(bad_pictures, max_bad_share).check()
         self.pictures = Pictures(
             Path(root or source.root),
             min_visual_tokens=min_visual_tokens,
@@ -103,6 +109,7 @@ class CurriculumDataModule(pl.LightningDataModule):
                 self.tokens,
                 self.pictures,
                 self.cache / "tables",
+                self.bad_pictures,
             )
         return self._tables[task, split]
 

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_FILE_PIXELS = 50_000_000  # checked in the header, before a bomb can unfold
+
+
+class PictureError(ValueError):
+    """A picture that is missing, damaged, too large, or outside the data root."""
 
 
 class Pictures:
@@ -53,7 +57,7 @@ class Pictures:
         """The file of a picture; refuses whatever leads out of the data root."""
         path = (self.root / name).resolve()
         if not path.is_relative_to(self.root):
-            raise ValueError(f"picture {name!r} lies outside the data root {self.root}")
+            raise PictureError(f"picture {name!r} lies outside the data root {self.root}")
         return path
 
     def open(self, name: str) -> Image.Image:
@@ -65,7 +69,7 @@ class Pictures:
                 file.load()
                 image = ImageOps.exif_transpose(file)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"picture {path} cannot be read: {error}") from error
+            raise PictureError(f"picture {path} cannot be read: {_reason(error)}") from error
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -80,7 +84,7 @@ class Pictures:
                 turned = file.getexif().get(0x0112, 1) >= 5
                 width, height = file.size
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"picture {path} cannot be read: {error}") from error
+            raise PictureError(f"picture {path} cannot be read: {_reason(error)}") from error
         return (width, height) if turned else (height, width)
 
     def target_size(self, size: tuple[int, int], max_visual_tokens: int) -> tuple[int, int]:
@@ -127,8 +131,17 @@ class Pictures:
         return grid.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * size * size)
 
 
+def _reason(error: Exception) -> str:
+    """Without the path, which the message has already."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is not a {', '.join(FORMATS)} file, or damaged"
+    return str(error)
+
+
 def _check_pixels(file: Image.Image, name: str) -> None:
     if math.prod(file.size) > MAX_FILE_PIXELS:
-        raise ValueError(
+        raise PictureError(
             f"picture {name} has {math.prod(file.size):,} pixels, more than {MAX_FILE_PIXELS:,}"
         )

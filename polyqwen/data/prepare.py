@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset
 
+from polyqwen.data.bad_pictures import BadPictures, Sieve, report
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.readers.base import Reader
 from polyqwen.data.task import Task
@@ -47,13 +48,21 @@ SCHEMA = pa.schema(
 )
 
 
-def prepare(reader: Reader, task: Task, tokens: Tokens, pictures: Pictures, cache: Path) -> Dataset:
+def prepare(
+    reader: Reader,
+    task: Task,
+    tokens: Tokens,
+    pictures: Pictures,
+    cache: Path,
+    bad: BadPictures = BadPictures(),  # noqa: B008  (immutable)
+) -> Dataset:
     """The split as an Arrow table on disk, made now or found in the cache.
 
     Raises:
-        ValueError: for a split without rows, or a row that cannot be used.
+        ValueError: for a split without rows, a row that cannot be used, or too many bad pictures.
     """
-    parts = (
+    skip = bad.policy == "skip"
+    parts: tuple[object, ...] = (
         VERSION,
         reader.fingerprint(),
         tokens.fingerprint(),
@@ -64,6 +73,7 @@ def prepare(reader: Reader, task: Task, tokens: Tokens, pictures: Pictures, cach
         pictures.cell,
         pictures.min_visual_tokens,
         pictures.max_visual_tokens,
+        *(["skip"] if skip else []),
     )
     name = hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
     path = cache / f"{name}.arrow"
@@ -71,13 +81,19 @@ def prepare(reader: Reader, task: Task, tokens: Tokens, pictures: Pictures, cach
         cache.mkdir(parents=True, exist_ok=True)
         temporary = cache / f"{name}.{os.getpid()}.tmp"
         try:
-            _write(temporary, _examples(reader, task), task, tokens, pictures)
+            examples = _examples(reader, task)
+            sieve = Sieve(examples, pictures)
+            _write(temporary, sieve if skip else examples, task, tokens, pictures)
+            if skip:  # before the table: one without its counts would pass as whole
+                sieve.write(path.with_suffix(".json"))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+    if skip:
+        report(path.with_suffix(".json"), str(reader), bad)
     dataset = Dataset.from_file(str(path))
     if not len(dataset):
-        raise ValueError(f"no rows in {reader.fingerprint()}")
+        raise ValueError(f"no rows in {reader}; every task needs some in train, dev and test")
     return dataset
 
 

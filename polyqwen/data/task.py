@@ -56,6 +56,8 @@ class Task:
             raise ValueError(f"a task's share must be positive, got {share}")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"a task's batch_size must be at least 1, got {batch_size}")
+        if visual_tokens < 1:
+            raise ValueError(f"a task's visual_tokens must be at least 1, got {visual_tokens}")
         self.fields = dict(fields)
         self.prefix = prefix
         self.share = share

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-from datasets import Dataset, load_dataset
-
 from polyqwen.data.readers.base import Record
 
 
@@ -20,6 +18,8 @@ class HubReader:
     def __init__(
         self, name: str, split: str, *, config: str | None = None, revision: str | None = None
     ) -> None:
+        from datasets import Dataset, load_dataset  # heavy, and not needed for files
+
         self.name = name
         dataset = load_dataset(name, config, split=split, revision=revision)
         assert isinstance(dataset, Dataset), f"{name} did not load as a table: {type(dataset)}"
@@ -29,6 +29,9 @@ class HubReader:
     def __iter__(self) -> Iterator[tuple[str, Record]]:
         for number, record in enumerate(self.dataset):
             yield f"{self.name} ({self.split}), row {number}", dict(record)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.split})"
 
     def fingerprint(self) -> str:
         """See `Reader.fingerprint`."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polyqwen.data.readers.base import Record, existing, file_fingerprint
@@ -26,11 +27,20 @@ class ParquetReader:
     def __iter__(self) -> Iterator[tuple[str, Record]]:
         for path in self.paths:
             number = 0
+            for batch in self._batches(path):
+                for record in batch.to_pylist():
+                    yield f"{path}, row {number}", record
+                    number += 1
+
+    def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
+        try:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(self.batch_rows):
-                    for record in batch.to_pylist():
-                        yield f"{path}, row {number}", record
-                        number += 1
+                yield from file.iter_batches(self.batch_rows)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.paths[:3]))
 
     def fingerprint(self) -> str:
         """See `Reader.fingerprint`."""

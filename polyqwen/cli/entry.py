@@ -1,0 +1,113 @@
+"""The frame of the root scripts: compose, check, run; a user's mistake is one line on stderr."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from polyqwen.cli.check import check
+from polyqwen.cli.errors import ConfigError, one_line
+from polyqwen.cli.explain import COMPOSITION, explain
+from polyqwen.cli.origin import origin
+from polyqwen.cli.report import told
+from polyqwen.cli.resolvers import register
+from polyqwen.cli.toplevel import CONF, Schema, schema_of
+
+FULL = "HYDRA_FULL_ERROR"
+CONFIGURATION, RUN, INTERRUPTED = 2, 1, 130  # exit codes
+
+Job = Callable[[DictConfig], object]
+Precheck = Callable[[dict[str, Any]], None]
+
+
+def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
+    """Runs a script: ``conf/<name>.yaml`` and the command line's overrides, checked, to ``job``.
+
+    Exit codes: 2 for a configuration that cannot be run, 1 for a run that failed (its data, its
+    files), 130 when interrupted. With HYDRA_FULL_ERROR=1 errors keep their traceback.
+
+    Args:
+        name: of the primary file.
+        job: the function of the script; imports heavy packages inside.
+        precheck: looks at the resolved configuration, after `check` and before ``job``.
+    """
+    register()
+    full = os.environ.get(FULL) == "1"
+
+    @wraps(job)
+    def checked(cfg: DictConfig) -> None:
+        with _errors_of_the_run(full):
+            values = check(cfg, _schema(name))
+            if precheck is not None:
+                precheck(values)
+            job(cfg)
+
+    parser = get_args_parser()  # Hydra's own, whose error() prints the whole usage
+    parser.error = lambda message: _fail(message, CONFIGURATION)  # type: ignore[method-assign]
+    parser.parse_args()
+    with _errors_of_composition(name, full):
+        hydra.main(version_base="1.3", config_path="conf", config_name=name)(checked)()
+
+
+def _schema(name: str) -> Schema:
+    loader = GlobalHydra.instance().config_loader()
+    return schema_of(CONF, name, loader.get_group_options("task"))
+
+
+@contextmanager
+def _errors_of_composition(name: str, full: bool) -> Any:
+    """Lets Hydra raise what it would print, and prints it in one line."""
+    before = os.environ.get(FULL)
+    os.environ[FULL] = "1"
+    try:
+        yield
+    except COMPOSITION as error:
+        if full:
+            raise
+        schema = schema_of(CONF, name, ())
+        _fail(str(explain(error, [*schema.keys, *schema.groups])), CONFIGURATION)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    finally:
+        _restore(before)
+
+
+@contextmanager
+def _errors_of_the_run(full: bool) -> Any:
+    """Ends the process with one line for a user's mistake; others pass on.
+
+    SystemExit also ends a sweep. Child processes shall not inherit the variable set around this.
+    """
+    _restore("1" if full else None)
+    try:
+        yield
+    except Exception as error:
+        text = told(error)
+        if full or text is None:
+            raise
+        if isinstance(error, ConfigError):
+            file = origin(error.where)
+            _fail(text if file is None else f"{text} (set in {file})", CONFIGURATION)
+        _fail(text, RUN)
+    finally:
+        os.environ[FULL] = "1"
+
+
+def _restore(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(FULL, None)
+    else:
+        os.environ[FULL] = value
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    sys.stdout.flush()
+    print(f"error: {one_line(text)}", file=sys.stderr, flush=True)
+    sys.exit(code)
