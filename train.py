@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
 
 def precheck(values: dict[str, Any]) -> None:
     """What needs no model: constructors of the light parts, files that must be there."""
-    from polyqwen.cli.light import check_values
+    from polyqwen.cli.strict.light import check_values
 
     check_values(values)
 

@@ -12,13 +12,13 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from polyqwen.cli.check import check
-from polyqwen.cli.errors import ConfigError, one_line
-from polyqwen.cli.explain import COMPOSITION, explain
-from polyqwen.cli.origin import origin
-from polyqwen.cli.report import told
 from polyqwen.cli.resolvers import register
-from polyqwen.cli.toplevel import CONF, Schema, schema_of
+from polyqwen.cli.strict.check import check
+from polyqwen.cli.strict.errors import ConfigError, one_line
+from polyqwen.cli.strict.explain import COMPOSITION, explain
+from polyqwen.cli.strict.origin import origin
+from polyqwen.cli.strict.report import told
+from polyqwen.cli.strict.toplevel import CONF, Schema, schema_of
 
 FULL = "HYDRA_FULL_ERROR"
 CONFIGURATION, RUN, INTERRUPTED = 2, 1, 130  # exit codes
@@ -43,7 +43,7 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
 
     @wraps(job)
     def checked(cfg: DictConfig) -> None:
-        with _errors_of_the_run(full):
+        with errors_of_the_run(full):
             values = check(cfg, _schema(name))
             if precheck is not None:
                 precheck(values)
@@ -80,7 +80,7 @@ def _errors_of_composition(name: str, full: bool) -> Any:
 
 
 @contextmanager
-def _errors_of_the_run(full: bool) -> Any:
+def errors_of_the_run(full: bool) -> Any:
     """Ends the process with one line for a user's mistake; others pass on.
 
     SystemExit also ends a sweep. Child processes shall not inherit the variable set around this.

@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen import evaluation
 from polyqwen.cli.build import Parts, build, load_weights
-from polyqwen.cli.check import resolved
 from polyqwen.cli.console import console
-from polyqwen.cli.errors import ConfigError
-from polyqwen.cli.nodes import check_nodes
-from polyqwen.cli.toplevel import FREE
+from polyqwen.cli.strict.check import resolved
+from polyqwen.cli.strict.errors import ConfigError
+from polyqwen.cli.strict.nodes import check_nodes
+from polyqwen.cli.strict.toplevel import FREE
 from polyqwen.data.datamodule import View
 from polyqwen.evaluation import EmbeddedView
 from polyqwen.examples import gallery_rows

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.cli.entry import FULL, errors_of_the_run
 from polyqwen.cli.train import train
 
 
@@ -24,7 +25,8 @@ def main() -> None:
         datefmt="%H:%M:%S",
         handlers=handlers,
     )
-    train(cfg)
+    with errors_of_the_run(os.environ.get(FULL) == "1"):
+        train(cfg)
 
 
 if __name__ == "__main__":

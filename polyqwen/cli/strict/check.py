@@ -7,10 +7,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from polyqwen.cli.errors import ConfigError, one_line, suggest
-from polyqwen.cli.nodes import check_nodes
-from polyqwen.cli.ranges import check_ranges
-from polyqwen.cli.toplevel import BY_TASK, FREE, Schema, check_keys, check_types
+from polyqwen.cli.strict.errors import ConfigError, one_line, suggest
+from polyqwen.cli.strict.nodes import check_nodes
+from polyqwen.cli.strict.ranges import check_ranges
+from polyqwen.cli.strict.toplevel import BY_TASK, FREE, Schema, check_keys, check_types
 
 NODES = ("data", "curriculum", "weighting", "optimizer", "trainer")
 MODEL = ("encoder", "pooling", "projection", "tokens")

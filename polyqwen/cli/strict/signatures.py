@@ -4,8 +4,15 @@ import ast
 from functools import cache
 from typing import NamedTuple
 
-from polyqwen.cli.errors import suggest
-from polyqwen.cli.sources import READ, Definition, file_of, look_up, look_up_expression, names_of
+from polyqwen.cli.strict.errors import suggest
+from polyqwen.cli.strict.sources import (
+    READ,
+    Definition,
+    file_of,
+    look_up,
+    look_up_expression,
+    names_of,
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 # where ``**kwargs`` end in a package whose source is not read: the names taken there

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from polyqwen.cli.errors import ConfigError, suggest
-from polyqwen.cli.kinds import Kind, kinds_of, mismatches
-from polyqwen.cli.sources import look_up
+from polyqwen.cli.strict.errors import ConfigError, suggest
+from polyqwen.cli.strict.kinds import Kind, kinds_of, mismatches
+from polyqwen.cli.strict.sources import look_up
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 FREE = "metadata"  # the one node in which any key is welcome
 GLOBAL = ("experiment", "task")  # groups whose files say "@package _global_"
 BY_TASK = ("tasks", "losses", "metrics")  # tables that the task files fill

@@ -4,8 +4,8 @@ import ast
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from polyqwen.cli.errors import suggest
-from polyqwen.cli.sources import READ, look_up_expression
+from polyqwen.cli.strict.errors import suggest
+from polyqwen.cli.strict.sources import READ, look_up_expression
 
 SCALARS: dict[str, tuple[type, ...]] = {
     "bool": (bool,),

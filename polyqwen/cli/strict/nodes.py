@@ -5,9 +5,15 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from polyqwen.cli.errors import ConfigError, suggest
-from polyqwen.cli.kinds import ANY, Built, Kind, kinds_of, mismatches
-from polyqwen.cli.signatures import NoSuchTarget, NotStatic, Parameter, Signature, signature_of
+from polyqwen.cli.strict.errors import ConfigError, suggest
+from polyqwen.cli.strict.kinds import ANY, Built, Kind, kinds_of, mismatches
+from polyqwen.cli.strict.signatures import (
+    NoSuchTarget,
+    NotStatic,
+    Parameter,
+    Signature,
+    signature_of,
+)
 
 log = logging.getLogger(__name__)
 ALLOWED_PACKAGES = ("polyqwen.", "lightning.pytorch.")

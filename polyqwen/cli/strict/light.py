@@ -7,8 +7,8 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from polyqwen.cli.errors import ConfigError
-from polyqwen.cli.report import told
+from polyqwen.cli.strict.errors import ConfigError
+from polyqwen.cli.strict.report import told
 
 WIDTH = 8  # of the stand-in for an encoder
 SPLITS = ("train", "dev", "test")

@@ -7,9 +7,9 @@ from pathlib import Path
 from hydra.errors import InstantiationException
 from yaml import MarkedYAMLError
 
-from polyqwen.cli.errors import ConfigError
+from polyqwen.cli.strict.errors import ConfigError
 
-PACKAGE = str(Path(__file__).parents[1])
+PACKAGE = str(Path(__file__).parents[2])
 LIGHTNING = "MisconfigurationException"  # by name: its package is not imported for this
 MISMATCH = "Error(s) in loading state_dict"
 

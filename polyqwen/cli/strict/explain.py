@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from polyqwen.cli.errors import ConfigError, one_line, suggest
-from polyqwen.cli.signatures import signature_of
-from polyqwen.cli.toplevel import CONF
+from polyqwen.cli.strict.errors import ConfigError, one_line, suggest
+from polyqwen.cli.strict.signatures import signature_of
+from polyqwen.cli.strict.toplevel import CONF
 
 Composition = HydraException | OmegaConfBaseException | MarkedYAMLError
 COMPOSITION = (HydraException, OmegaConfBaseException, MarkedYAMLError)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from polyqwen.cli.errors import ConfigError, suggest
+from polyqwen.cli.strict.errors import ConfigError, suggest
 
 # key pattern -> lowest and highest value
 NUMBERS: dict[str, tuple[float, float]] = {

@@ -1,0 +1,1 @@
+"""Refuses what cannot run, in one line, before anything heavy is imported."""
