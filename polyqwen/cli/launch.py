@@ -37,9 +37,10 @@ def device_count(cfg: DictConfig) -> int:
     if count < 1:
         raise ValueError(f"trainer.devices={devices}: give a number >= 1, or auto")
     if (accelerator in ("gpu", "cuda") or gpus) and count > gpus:
+        way_out = f"ask for at most {gpus}, or add " if gpus else "give "
         raise ValueError(
-            f"trainer.devices={devices}, but this machine has {gpus} GPUs; ask for at most "
-            f"{max(gpus, 1)}, or add trainer.accelerator=cpu"
+            f"trainer.devices={devices}, but this machine has {gpus} GPUs; {way_out}"
+            "trainer.accelerator=cpu"
         )
     if cfg.trainer.num_nodes > 1 and not launched_outside():
         raise ValueError(
