@@ -1,6 +1,7 @@
 """The model and its training step: embed every content once, one loss per task, weigh, sum."""
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -196,13 +197,14 @@ class EmbeddingModule(pl.LightningModule):
                 monitor = split == "val" and key in SPACE_KEYS
                 values[f"{'space' if monitor else split}/{name}/{key}"] = value
             if split == "test":
-                with metrics.sync_context():
-                    of_view = metrics.chance()
-                chance |= {f"chance/{name}/{key}": value for key, value in of_view.items()}
+                of_view = metrics.chance().items()
+                chance |= {f"chance/{name}/{key}": value for key, value in of_view}
         values[f"{split}/score"] = sum(main) / len(main)
         self._rows.clear()
-        self.log_dict(values)
-        self.log_dict(chance, logger=False)
+        with warnings.catch_warnings():  # no sync_dist: computed from all ranks' rows already
+            warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")
+            self.log_dict(values)
+            self.log_dict(chance, logger=False)
 
 
 def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:

@@ -108,8 +108,8 @@ class TaskMetrics(Metric):
         self.computed_from = None
 
     def chance(self) -> dict[str, float]:
-        """Retrieval metrics expected of a random order of the rows that `pairs` gives."""
-        return self.retrieval.chance(self.pairs())
+        """Retrieval metrics expected of a random order of the last `compute`'s rows."""
+        return self.retrieval.chance(self.computed_from or self.pairs())
 
     def _joined(self, name: str, dtype: torch.dtype) -> Tensor:
         value = getattr(self, name)
