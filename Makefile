@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-all check format tensorboard clean
@@ -21,10 +22,10 @@ train: install ## train the tiny model on generated data, both phases (minutes o
 	$(BIN)/python train.py
 
 test: install ## the tests that take seconds
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: install ## all tests, also those that train for minutes
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu"
 
 check: install ## lint, format and types
 	$(BIN)/ruff check .
