@@ -44,6 +44,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_over_two_processes(folder: Path, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     run(
@@ -80,9 +81,9 @@ def test_torchrun_works_as_well(folder: Path, cache: Path, tmp_path: Path) -> No
 
 def test_ranks_that_differ_are_refused(folder: Path, cache: Path, tmp_path: Path) -> None:
     data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *QUICK]
-    result = torchrun(*data, f"log_dir={tmp_path}", "seed=${oc.env:LOCAL_RANK}")
+    result = torchrun(*data, f"log_dir={tmp_path}", "+metadata.rank=${oc.env:LOCAL_RANK}")
     assert result.returncode != 0
-    assert "rank 1 runs another configuration than rank 0: data.seed = " in result.stderr
+    assert "rank 1 runs another configuration than rank 0: metadata.rank = " in result.stderr
     assert not list(tmp_path.glob("*/*/checkpoints"))
 
 
@@ -133,6 +134,7 @@ def test_more_gpus_than_there_are_is_refused(configure: Configure) -> None:
     assert device_count(configure("trainer.devices=4", "trainer.accelerator=cpu")) == 4
 
 
+@pytest.mark.slow
 def test_resume_auto_goes_on_with_the_newest_equal_run(
     folder: Path, cache: Path, tmp_path: Path
 ) -> None:

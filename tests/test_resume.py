@@ -166,9 +166,9 @@ def test_a_bad_step_is_skipped_by_all_ranks(configure: Configure, tmp_path: Path
         trainer = build_trainer(cfg)
         plain = model.training_step
 
-        def planted(batch: Any, index: int) -> Tensor:
-            loss = plain(batch, index)
-            return loss * float("nan") if index == 5 and rank == 1 else loss
+        def planted(batch: Any, batch_idx: int) -> Tensor:
+            loss = plain(batch, batch_idx)
+            return loss * float("nan") if batch_idx == 5 and rank == 1 else loss
 
         model.training_step = planted  # type: ignore[method-assign]
         trainer.fit(model, datamodule=data)
@@ -182,6 +182,36 @@ def test_a_bad_step_is_skipped_by_all_ranks(configure: Configure, tmp_path: Path
         assert value.isfinite().all(), name
         if not name.endswith("pending"):
             assert torch.equal(value, second.state[name]), name
+
+
+def test_bad_steps_without_end_stop_all_ranks(configure: Configure, tmp_path: Path) -> None:
+    def run(rank: int) -> tuple[str, int]:
+        cfg = configure(
+            *SHORT,
+            f"run_dir={tmp_path}",
+            "trainer.devices=2",
+            "callbacks.nonfinite.max_bad_steps=2",
+        )
+        data, model = build(cfg)
+        trainer = build_trainer(cfg)
+        trainer.callbacks.append(Trace(tmp_path))
+        plain = model.training_step
+
+        def planted(batch: Any, batch_idx: int) -> Tensor:
+            loss = plain(batch, batch_idx)
+            return loss * float("nan") if batch_idx >= 4 and rank == 1 else loss
+
+        model.training_step = planted  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError, match="2 steps in a row") as error:
+            trainer.fit(model, datamodule=data)
+        return str(error.value), trainer.global_step
+
+    first, second = on_ranks(2, run)
+    assert first == second
+    good = torch.load(tmp_path / "4.ckpt", weights_only=True)["state_dict"]
+    _, model = build(configure())
+    model.load_state_dict(good)
+    assert all(value.isfinite().all() for value in good.values())
 
 
 def test_environment_of_the_test_is_left_alone() -> None:
