@@ -173,8 +173,8 @@ def _plot(
         for kind in cfg.galleries:
             queries = GALLERIES[kind](pairs, least, cfg.gallery_rows)
             rows = gallery_rows(parts.data, task, cfg.split, pairs, queries, least)
-            name = f"gallery_{task}.png" if kind == "spread" else f"gallery_{task}_{kind}.png"
-            plot_gallery(rows, out / name, title=f"{task}: what {kind} queries find")
+            name, whose = (f"_{kind}", f"the {kind} queries") if kind != "spread" else ("", "queries")
+            plot_gallery(rows, out / f"gallery_{task}{name}.png", title=f"{task}: what {whose} find")
     history = run_dir / "csv" / "metrics.csv"
     if history.is_file():
         plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)
