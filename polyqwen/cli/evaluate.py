@@ -173,8 +173,9 @@ def _plot(
         for kind in cfg.galleries:
             queries = GALLERIES[kind](pairs, least, cfg.gallery_rows)
             rows = gallery_rows(parts.data, task, cfg.split, pairs, queries, least)
-            name, whose = (f"_{kind}", f"the {kind} queries") if kind != "spread" else ("", "queries")
-            plot_gallery(rows, out / f"gallery_{task}{name}.png", title=f"{task}: what {whose} find")
+            suffix, queries_of = ("", "") if kind == "spread" else (f"_{kind}", f"the {kind} ")
+            title = f"{task}: what {queries_of}queries find"
+            plot_gallery(rows, out / f"gallery_{task}{suffix}.png", title=title)
     history = run_dir / "csv" / "metrics.csv"
     if history.is_file():
         plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)
