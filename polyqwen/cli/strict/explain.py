@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -18,7 +18,7 @@ from polyqwen.cli.strict.errors import ConfigError, one_line, suggest
 from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.cli.strict.toplevel import CONF
 
-Composition = HydraException | OmegaConfBaseException | MarkedYAMLError
+Composition: TypeAlias = HydraException | OmegaConfBaseException | MarkedYAMLError
 COMPOSITION = (HydraException, OmegaConfBaseException, MarkedYAMLError)
 
 
