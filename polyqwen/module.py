@@ -201,10 +201,10 @@ class EmbeddingModule(pl.LightningModule):
                 chance |= {f"chance/{name}/{key}": value for key, value in of_view}
         values[f"{split}/score"] = sum(main) / len(main)
         self._rows.clear()
-        with warnings.catch_warnings():  # no sync_dist: computed from all ranks' rows already
-            warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")
-            self.log_dict(values)
-            self.log_dict(chance, logger=False)
+        # no sync_dist: computed from all ranks' rows already; Lightning warns when it is read
+        warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")
+        self.log_dict(values)
+        self.log_dict(chance, logger=False)
 
 
 def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:

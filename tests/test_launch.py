@@ -1,13 +1,17 @@
 """Several processes as a user starts them: one folder, equal values, none left over."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from polyqwen.cli.launch import device_count
@@ -87,12 +91,15 @@ def test_ranks_that_differ_are_refused(folder: Path, cache: Path, tmp_path: Path
     assert not list(tmp_path.glob("*/*/checkpoints"))
 
 
-def test_a_rank_that_dies_ends_all(folder: Path, cache: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *SMALL]
+@contextmanager
+def training(
+    folder: Path, cache: Path, out: Path, *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A long run, once it has made its first steps; ended with the test."""
+    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *QUICK]
     many = ["curriculum.total_steps=2000", "curriculum.switch_step=1000", "validate_every=1000"]
     process = subprocess.Popen(
-        [sys.executable, "train.py", *data, *many, "trainer.devices=2", f"run_dir={out}"],
+        [sys.executable, "train.py", *data, *many, *arguments, f"run_dir={out}"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -105,15 +112,58 @@ def test_a_rank_that_dies_ends_all(folder: Path, cache: Path, tmp_path: Path) ->
                 break
             time.sleep(0.1)
         assert process.poll() is None and metrics.is_file()
+        yield process
+    finally:
+        for pid in working_for(out):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_rank_that_dies_ends_all(folder: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with training(folder, cache, out, "trainer.devices=2") as process:
         (victim,) = working_for(out, rank=1)
         os.kill(victim, signal.SIGKILL)
         start = time.monotonic()
         text, _ = process.communicate(timeout=60)
         assert process.returncode == 137 and time.monotonic() - start < 15
         assert "rank 1 failed" in text and not working_for(out)
-    finally:
-        for pid in working_for(out):
-            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_ctrl_c_saves_and_ends_all(folder: Path, cache: Path, tmp_path: Path, devices: int) -> None:
+    out = tmp_path / "run"
+    with training(folder, cache, out, f"trainer.devices={devices}") as process:
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and time.monotonic() - start < 15, text
+        assert not working_for(out)
+    steps = int(re.search(r"interrupted \(SIGINT\) after (\d+) steps", text)[1])  # type: ignore[index]
+    saved = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == steps > 0
+
+
+def test_one_rank_asked_to_end_ends_all(folder: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with training(folder, cache, out, "trainer.devices=2") as process:
+        (asked,) = working_for(out, rank=1)
+        os.kill(asked, signal.SIGTERM)
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 143 and not working_for(out), text
+    assert "interrupted (SIGTERM)" in text
+    assert (out / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_second_signal_ends_at_once(folder: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with training(folder, cache, out) as process:
+        # both arrive in the same step
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            process.send_signal(number)
+        process.communicate(timeout=10)
+        assert process.returncode in (-signal.SIGTERM, -signal.SIGINT)
+    assert not (out / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.callbacks.agreement import RankAgreement
+from polyqwen.callbacks.interruption import SaveWhenInterrupted
 from polyqwen.callbacks.random_state import RandomState
 from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
@@ -102,6 +103,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         RankAgreement(settings),
         RandomState(cfg.seed),
         *(make(node, **told.get(str(name), {})) for name, node in nodes),
+        SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints" / "last.ckpt"),
     ]
 
 

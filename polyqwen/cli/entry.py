@@ -1,6 +1,7 @@
 """The frame of the root scripts: compose, check, run; a user's mistake is one line on stderr."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
     """Runs a script: ``conf/<name>.yaml`` and the command line's overrides, checked, to ``job``.
 
     Exit codes: 2 for a configuration that cannot be run, 1 for a run that failed (its data, its
-    files), 130 when interrupted. With HYDRA_FULL_ERROR=1 errors keep their traceback.
+    files), 130 or 143 when interrupted. With HYDRA_FULL_ERROR=1 errors keep their traceback.
 
     Args:
         name: of the primary file.
@@ -86,6 +87,9 @@ def errors_of_the_run(full: bool) -> Any:
     SystemExit also ends a sweep. Child processes shall not inherit the variable set around this.
     """
     _restore("1" if full else None)
+    for number in (signal.SIGINT, signal.SIGTERM):  # Lightning's handlers would exit with 1
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, lambda number, _: _fail("interrupted", 128 + number))
     try:
         yield
     except Exception as error:

@@ -6,10 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = tuple(128 + number for number in HANDED_ON)  # exit statuses
 GRACE = 5.0  # seconds between asking processes to end and ending them
 
 
@@ -55,7 +59,7 @@ def launch(cfg: DictConfig, processes: int) -> None:
 
     They read the resolved configuration from the run's folder, so that a sweep or a random value
     in it is the same for all, and they are gone before the next job begins. If one fails, the
-    others are ended and its exit status becomes ours.
+    others are ended and its exit status becomes ours. Signals are handed on to all of them.
     """
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,40 +74,59 @@ def launch(cfg: DictConfig, processes: int) -> None:
         "WORLD_SIZE": str(processes),
         "NODE_RANK": "0",
     }
-    children = []
-    for rank in range(processes):
-        log = None if rank == 0 else (folder / f"rank_{rank}.log").open("w", encoding="utf-8")
-        children.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "polyqwen.cli.worker", str(config)],
-                env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=log,
-                stderr=log,
+    children: list[subprocess.Popen[bytes]] = []
+    with _signals_handed_on(children):
+        for rank in range(processes):
+            log = None if rank == 0 else (folder / f"rank_{rank}.log").open("w", encoding="utf-8")
+            children.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "polyqwen.cli.worker", str(config)],
+                    env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    stdout=log,
+                    stderr=log,
+                    process_group=0,  # Ctrl-C reaches us alone; we hand it on, once
+                )
             )
-        )
-        if log:
-            log.close()
-    rank, status = _wait(children)
+            if log:
+                log.close()
+        rank, status = _wait(children)
     if status:
-        if rank:
+        if rank and status not in INTERRUPTED:
             print(_last_words(folder / f"rank_{rank}.log", rank), file=sys.stderr)
         raise SystemExit(status)
 
 
-def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
-    """Rank and exit status of the first process that failed, or (0, 0); none is left over."""
+@contextmanager
+def _signals_handed_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Lets the children decide how to end when we are asked to; none of them is left over."""
+    before = {number: signal.getsignal(number) for number in HANDED_ON}
+
+    def hand_on(number: int, frame: object) -> None:
+        for child in children:
+            child.send_signal(number)
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, hand_on)
     try:
-        while True:
-            codes = [child.poll() for child in children]
-            failed = [(rank, code) for rank, code in enumerate(codes) if code]
-            if failed:
-                rank, code = failed[0]
-                return rank, code if code > 0 else 128 - code
-            if all(code == 0 for code in codes):
-                return 0, 0
-            time.sleep(0.1)
+        yield
     finally:
         _end(children)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
+    """Rank and exit status of the first process that failed, or (0, 0) when all are done."""
+    while True:
+        codes = [child.poll() for child in children]
+        failed = [(rank, code) for rank, code in enumerate(codes) if code]
+        if failed:
+            rank, code = failed[0]
+            return rank, code if code > 0 else 128 - code
+        if all(code == 0 for code in codes):
+            return 0, 0
+        time.sleep(0.1)
 
 
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
