@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, Window
+from polyqwen.weighting.base import Weighting, check
+from polyqwen.weighting.statistics import Decision, Statistics
 
 
 class StrategicTaskWeighting(Weighting):
@@ -57,17 +58,17 @@ class StrategicTaskWeighting(Weighting):
         super().__init__(static, eval_steps)
         self.foundation, self.balance, self.until_step = _read_beta(beta)
         for task, factor in alpha.items():
-            _check(factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite")
+            check(factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite")
         low, high = bounds
-        _check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")
-        _check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
-        _check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
-        _check(min_samples >= 1, "min_samples", min_samples, ">= 1")
-        _check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
-        _check(0.0 < low < high, "bounds", bounds, "[low, high] with 0 < low < high")
-        _check(rate_limit is None or rate_limit > 1.0, "rate_limit", rate_limit, "> 1 or null")
+        check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")
+        check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
+        check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
+        check(min_samples >= 1, "min_samples", min_samples, ">= 1")
+        check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
+        check(0.0 < low < high, "bounds", bounds, "[low, high] with 0 < low < high")
+        check(rate_limit is None or rate_limit > 1.0, "rate_limit", rate_limit, "> 1 or null")
         for task, weight in static.items():
-            _check(low <= weight <= high, f"static.{task}", weight, f"within bounds {bounds}")
+            check(low <= weight <= high, f"static.{task}", weight, f"within bounds {bounds}")
         self.alpha = torch.tensor([alpha.get(t, 1.0) for t in self.tasks], dtype=torch.float64)
         self.normalize, self.collect = normalize, collect
         self.min_tasks, self.min_samples = min_tasks, min_samples
@@ -83,18 +84,18 @@ class StrategicTaskWeighting(Weighting):
         """β(step) · base weights: (T,) float32."""
         return (self.beta(step) * self.base).float()
 
-    def _next(self, step: int, window: Window, old: Tensor) -> tuple[Tensor, str, dict[str, str]]:
-        seen = window.rows >= self.min_samples
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision:
+        seen = statistics.rows >= self.min_samples
         notes = {
             task: f"{rows:g} rows, {self.min_samples} needed"
-            for task, rows in self._named(window.rows).items()
+            for task, rows in self._named(statistics.rows).items()
             if 0 < rows < self.min_samples
         }
         if int(seen.sum()) < self.min_tasks:
             target = self.static
             reason = f"static weights: {int(seen.sum())} tasks seen, {self.min_tasks} needed"
         else:
-            target = torch.where(seen, self._strategic(window, seen), old)
+            target = torch.where(seen, self._strategic(statistics, seen), old)
             reason = f"inverse {self.collect}, normalize {self.normalize}"
         floor = (old / self.rate_limit).clamp_min(self.low)
         ceiling = (old * self.rate_limit).clamp_max(self.high)
@@ -104,11 +105,11 @@ class StrategicTaskWeighting(Weighting):
                 notes[task] = "; ".join(
                     [*filter(None, [notes.get(task)]), f"held, aims {want:.3f}"]
                 )
-        return new, f"{reason}; beta {self.beta(step):g}", notes
+        return Decision(new, f"{reason}; beta {self.beta(statistics.step):g}", notes)
 
-    def _strategic(self, window: Window, seen: Tensor) -> Tensor:
+    def _strategic(self, statistics: Statistics, seen: Tensor) -> Tensor:
         """Target base weights (T,); meaningful where ``seen``."""
-        losses = window.loss if self.collect == "loss" else window.relative
+        losses = self._excess(statistics) if self.collect == "loss" else statistics.relative
         losses = losses.clamp_min(self.loss_floor)
         target = losses[seen].mean() / losses * self.alpha
         if self.normalize == "sum_to_T":
@@ -118,15 +119,10 @@ class StrategicTaskWeighting(Weighting):
 
 def _read_beta(beta: Mapping[str, float | None]) -> tuple[float, float, int | None]:
     keys = {"foundation", "balance", "until_step"}
-    _check(set(beta) == keys, "beta", dict(beta), f"a mapping of exactly {sorted(keys)}")
+    check(set(beta) == keys, "beta", dict(beta), f"a mapping of exactly {sorted(keys)}")
     foundation, balance, until_step = beta["foundation"], beta["balance"], beta["until_step"]
     for name, value in (("foundation", foundation), ("balance", balance)):
-        _check(value is not None and 0.0 < value < math.inf, f"beta.{name}", value, "> 0, finite")
-    _check(until_step is None or until_step >= 0, "beta.until_step", until_step, ">= 0 or null")
+        check(value is not None and 0.0 < value < math.inf, f"beta.{name}", value, "> 0, finite")
+    check(until_step is None or until_step >= 0, "beta.until_step", until_step, ">= 0 or null")
     assert foundation is not None and balance is not None
     return foundation, balance, None if until_step is None else int(until_step)
-
-
-def _check(valid: bool, name: str, value: object, allowed: str) -> None:
-    if not valid:
-        raise ValueError(f"weighting.{name} must be {allowed}, got {value!r}")
