@@ -48,7 +48,6 @@ class Weighting(nn.Module, ABC):
 
     in_step: ClassVar[bool] = False
     needs_bounds: ClassVar[bool] = False  # divides by losses or takes their logarithm
-    needs_after: ClassVar[bool] = False
     needs_trusted: ClassVar[bool] = False
 
     base: Tensor  # (T,)
@@ -103,6 +102,15 @@ class Weighting(nn.Module, ABC):
         known = [lower_bounds[task] or 0.0 for task in self.tasks]
         self.lower_bounds = torch.tensor(known, dtype=torch.float64)
         self.lag = 0 if self.in_step and accumulate == 1 else 1
+
+    @property
+    def needs_after(self) -> bool:
+        """Whether `observe_after` wants the losses of the same rows after each optimizer step."""
+        return False
+
+    def observe_after(self, losses: Tensor) -> None:
+        """Takes the step's own losses, (T,), as they are after it; NaN where a task is absent."""
+        raise NotImplementedError(f"{type(self).__name__} asks for no second look")
 
     def due(self, step: int) -> bool:
         """Whether the statistics of optimizer step ``step``, counted from 0, complete a window."""
@@ -160,17 +168,14 @@ class Weighting(nn.Module, ABC):
         self.pending.zero_()
 
     @torch.no_grad()
-    def update(
-        self, step: int, after: Tensor | None = None, trusted: Tensor | None = None
-    ) -> WeightUpdate | None:
+    def update(self, step: int, trusted: Tensor | None = None) -> WeightUpdate | None:
         """Ends the window: sets new base weights from it; None where there is nothing to report.
 
         Args:
             step: absolute optimizer step; all ranks call it at the same one.
-            after: (T,) for strategies that need it; see `Statistics`.
-            trusted: likewise.
+            trusted: (T,) for strategies that need it; see `Statistics`.
         """
-        statistics = self._statistics(step, after, trusted)
+        statistics = self._statistics(step, trusted)
         old = self.base.cpu().clone()
         decision = self._checked(statistics, old)
         if decision is None:
@@ -192,7 +197,7 @@ class Weighting(nn.Module, ABC):
             causes={k: self._named(v, ~torch.isnan(v)) for k, v in decision.causes.items()},
         )
 
-    def _statistics(self, step: int, after: Tensor | None, trusted: Tensor | None) -> Statistics:
+    def _statistics(self, step: int, trusted: Tensor | None) -> Statistics:
         self.sync()
         loss_sum, relative_sum, rows, batches, skipped = self.window.cpu().clone()
         self.window.zero_()
@@ -205,7 +210,6 @@ class Weighting(nn.Module, ABC):
             batches=batches,
             skipped=skipped,
             gram=None if self.gram is None else self.gram.take(),
-            after=None if after is None else after.detach().cpu().double(),
             trusted=None if trusted is None else trusted.detach().cpu().double(),
         )
 

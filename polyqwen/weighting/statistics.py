@@ -17,7 +17,6 @@ class Statistics(NamedTuple):
         skipped: micro-batches left out because their loss was not finite.
         gram: (T, T) inner products of the tasks' gradients, rows and columns of absent tasks zero;
             None unless the strategy has a provider and two tasks were present.
-        after: the loss of the same rows once more, after the optimizer step; None unless asked for.
         trusted: mean loss of the trusted rows; None unless asked for.
     """
 
@@ -28,7 +27,6 @@ class Statistics(NamedTuple):
     batches: Tensor
     skipped: Tensor
     gram: Tensor | None = None
-    after: Tensor | None = None
     trusted: Tensor | None = None
 
     @property

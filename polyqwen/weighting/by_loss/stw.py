@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting, check
+from polyqwen.weighting.interval import AdaptiveInterval
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -16,6 +18,11 @@ class StrategicTaskWeighting(Weighting):
     ``λ_t = β(step) · norm_t[(l̄ / l_t) · α_t]``, with l_t the mean loss of task t since the last
     update and l̄ the mean of l_t over the tasks seen (viPolyQwen, "Dynamic Task Weighting"). It
     balances loss *values*, not gradients, and rewards losses that fall to zero, hence the floor.
+
+    ``handover`` makes the way from the static weights continuous: the first update finds the
+    factors c_t = static_t / formula_t, and the k-th update after it multiplies the formula by
+    ``c_t^(1 − k / handover)``: static weights first, the formula alone in the end.
+    ``interval`` adapts the time between updates to how fast losses move.
 
     Deviations from the report: weights are normalised (their sum is a hidden learning rate), kept
     within bounds, and change gradually, also on the way back to the static weights. A task counts
@@ -35,11 +42,21 @@ class StrategicTaskWeighting(Weighting):
         bounds: smallest and largest base weight.
         rate_limit: largest factor of change per update, > 1; None: no limit.
         collect: "loss", or "relative" for losses divided by their chance level.
-        eval_steps: optimizer steps between updates, >= 1.
+        handover: updates over which the formula takes over from the static weights, >= 0; 0: at
+            once; None: never, the recalibrated α stays.
+        interval: None for a fixed one, or ``shortest`` and ``longest`` (optimizer steps), ``move``
+            and ``settle``: a largest relative change of a mean loss since the last update above
+            ``move`` halves the interval, one below ``settle`` doubles it.
+        eval_steps: optimizer steps between updates, >= 1; with ``interval``, to the first one.
 
     Raises:
         ValueError: an argument is out of range, or a static weight is outside ``bounds``.
     """
+
+    needs_bounds: ClassVar[bool] = True
+
+    correction: Tensor  # (T,) static weights over the formula's at the first update
+    updates: Tensor  # () updates that used the formula
 
     def __init__(
         self,
@@ -53,6 +70,8 @@ class StrategicTaskWeighting(Weighting):
         bounds: tuple[float, float] = (0.05, 20.0),
         rate_limit: float | None = 1.5,
         collect: str = "loss",
+        handover: int | None = 0,
+        interval: Mapping[str, Any] | None = None,
         eval_steps: int = 100,
     ) -> None:
         super().__init__(static, eval_steps)
@@ -74,6 +93,16 @@ class StrategicTaskWeighting(Weighting):
         self.min_tasks, self.min_samples = min_tasks, min_samples
         self.loss_floor, self.low, self.high = loss_floor, low, high
         self.rate_limit = math.inf if rate_limit is None else rate_limit
+        check(handover is None or handover >= 0, "handover", handover, ">= 0 or null")
+        self.handover = handover
+        self.interval = None if interval is None else AdaptiveInterval(len(static), **interval)
+        self.register_buffer("correction", torch.ones_like(self.base))
+        self.register_buffer("updates", torch.tensor(0))
+
+    def due(self, step: int) -> bool:
+        """As `Weighting.due`, or when the adaptive interval says so."""
+        adapted = None if self.interval is None else self.interval.due(step)
+        return super().due(step) if adapted is None else adapted
 
     def beta(self, step: int) -> float:
         """β at ``step``: foundation before ``until_step``, balance from it on."""
@@ -97,6 +126,8 @@ class StrategicTaskWeighting(Weighting):
         else:
             target = torch.where(seen, self._strategic(statistics, seen), old)
             reason = f"inverse {self.collect}, normalize {self.normalize}"
+        if self.interval is not None:
+            reason += "; " + self.interval.adapt(statistics.step, statistics.loss, seen)
         floor = (old / self.rate_limit).clamp_min(self.low)
         ceiling = (old * self.rate_limit).clamp_max(self.high)
         new = target.clamp(floor, ceiling)
@@ -114,7 +145,17 @@ class StrategicTaskWeighting(Weighting):
         target = losses[seen].mean() / losses * self.alpha
         if self.normalize == "sum_to_T":
             target = target * seen.sum() / target[seen].sum()
-        return target
+        return target * self._handing_over(target, seen)
+
+    def _handing_over(self, formula: Tensor, seen: Tensor) -> Tensor | float:
+        """What is left of the static weights in the formula, (T,) factors."""
+        if self.handover == 0:
+            return 1.0
+        if not int(self.updates):
+            self.correction.copy_(torch.where(seen, self.static / formula, 1.0))
+        left = 1.0 if self.handover is None else 1.0 - int(self.updates) / self.handover
+        self.updates += 1
+        return self.correction.cpu() ** max(0.0, left)
 
 
 def _read_beta(beta: Mapping[str, float | None]) -> tuple[float, float, int | None]:
