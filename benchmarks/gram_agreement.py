@@ -34,7 +34,7 @@ class Cosines(pl.Callback):
     def __init__(self, every: int) -> None:
         self.every = every
         self.grams = {"shared_head": SharedHeadGram(), "summed": SummedGram()}
-        self.grams["full"] = FullParameterGram()
+        self.grams |= {"head_parameters": FullParameterGram(), "full": FullParameterGram()}
         self.cosines: dict[str, list[list[float]]] = {name: [] for name in self.grams}
         self.norms: dict[str, list[list[float]]] = {name: [] for name in self.grams}
 
@@ -48,8 +48,10 @@ class Cosines(pl.Callback):
         pairs = pl_module._pairs(features.embeddings, batch)
         losses = [pl_module.losses[task](own).total for task, own in pairs.items()]
         trained = [p for p in pl_module.parameters() if p.requires_grad]
+        head = [*pl_module.pooling.parameters(), *pl_module.projection.parameters()]
+        of = dict.fromkeys(self.grams, trained) | {"head_parameters": head}
         for name, gram in self.grams.items():
-            gram.add(losses, Graph(features.pooled, features.projected, trained))
+            gram.add(losses, Graph(features.pooled, features.projected, of[name]))
             product = gram.take()
             assert product is not None
             norms = product.diagonal().sqrt()
@@ -59,11 +61,18 @@ class Cosines(pl.Callback):
             self.norms[name].append((norms / norms.mean()).tolist())
 
 
-def agreement(cheap: Any, full: Any) -> dict[str, float]:
-    """Pearson correlation, share of equal signs and mean difference of two sets of numbers."""
+def agreement(cheap: Any, full: Any, window: int = 10) -> dict[str, float]:
+    """Pearson correlation and share of equal signs of two sets of numbers, (batches, pairs)."""
+    averaged = [
+        np.stack([np.asarray(of[i : i + window]).mean(0) for i in range(0, len(of), window)])
+        for of in (cheap, full)
+    ]
     a, b = np.asarray(cheap).ravel(), np.asarray(full).ravel()
     return {
         "correlation": float(np.corrcoef(a, b)[0, 1]),
+        f"correlation_of_means_over_{window}": float(
+            np.corrcoef(*(m.ravel() for m in averaged))[0, 1]
+        ),
         "same_sign": float((np.sign(a) == np.sign(b)).mean()),
         "mean": float(a.mean()),
         "mean_of_full": float(b.mean()),
@@ -103,7 +112,7 @@ def main() -> None:
         "steps": int(cfg.curriculum.total_steps),
         "compared": len(cosines.cosines["full"]),
     }
-    for name in ("shared_head", "summed"):
+    for name in ("shared_head", "summed", "head_parameters"):
         report[name] = {
             "cosines": agreement(cosines.cosines[name], cosines.cosines["full"]),
             "relative_norms": agreement(cosines.norms[name], cosines.norms["full"]),

@@ -20,7 +20,6 @@ from tests.conftest import ROOT
 from tests.ranks import on_ranks
 from tests.toy_head import ToyHead
 
-NEEDS = {"torchjd": ["weighting.name=UPGrad"]}  # options that do not stand alone
 STRATEGIES = sorted(path.stem for path in (ROOT / "conf" / "weighting").glob("*.yaml"))
 SHORT = {  # windows short enough for a test of a few steps
     "static": ["weighting.eval_steps=2"],
@@ -32,12 +31,16 @@ SHORT = {  # windows short enough for a test of a few steps
 }
 SHORT["stw_learned"] = SHORT["stw"]
 CONSTANT = {"static", "equal"}
-DRAWN = {"random", "pcgrad"}  # by position, so that another order of tasks is another draw
+DRAWN = {
+    "random",
+    "pcgrad",
+    "gradvac",
+}  # by position, so that another order of tasks is another draw
 SCALES = (3.0, 1.0, 0.4)
 
 
 def overrides_of(name: str) -> list[str]:
-    return [f"weighting={name}", *NEEDS.get(name, []), *SHORT.get(name, [])]
+    return [f"weighting={name}", *SHORT.get(name, [])]
 
 
 @cache
@@ -52,7 +55,7 @@ def node_of(name: str) -> dict[str, Any]:
 
 def strategy(name: str, tasks: Sequence[str] = "abc") -> Weighting:
     node = copy.deepcopy(node_of(name)) | {"static": dict.fromkeys(tasks, 1.0)}
-    if "beta" in node:
+    if "alpha" in node and "beta" in node:
         node["alpha"], node["beta"]["until_step"] = {}, 4
     return instantiate(node, _convert_="all")
 

@@ -38,14 +38,13 @@ def dashboard_layout(
         schedules: what ``schedule/<name>`` is logged for.
         gradients: whether the weighting compares the tasks' gradients.
     """
+    compared = GRADIENTS if gradients else {}
     layout: Layout = {
         "task weights": {
             "weights λ · boost, as applied": _chart("weight/{}", tasks),
             "share of the total loss": _chart("train/share/{}", tasks),
             "weighted losses": _chart("train/weighted_loss/{}", tasks),
-            **(
-                {title: _chart(tag, tasks) for title, tag in GRADIENTS.items()} if gradients else {}
-            ),
+            **{title: _chart(tag, tasks) for title, tag in compared.items()},
         },
         "retrieval, validation": {
             title: _chart(f"val/{{}}/{metric}", tasks) for title, metric in RETRIEVAL.items()

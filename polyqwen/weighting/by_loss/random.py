@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting, scaled
+from polyqwen.weighting.draws import step_generator
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -30,11 +31,6 @@ class RandomWeighting(Weighting):
         self.base.fill_(1.0)
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
-        generator = drawing(self.seed, statistics.step)
+        generator = step_generator(self.seed, statistics.step)
         drawn = torch.randn(len(old), generator=generator, dtype=torch.float64).softmax(0)
         return Decision(scaled(drawn, statistics.active, old, "sum_to_T"), "random weights")
-
-
-def drawing(seed: int, step: int) -> torch.Generator:
-    """A generator that depends on the step alone, so that it needs no state."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
