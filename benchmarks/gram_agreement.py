@@ -22,6 +22,7 @@ import torch
 import transformers
 from hydra import compose, initialize_config_dir
 
+from polyqwen.weighting.by_gradient.base import cosines
 from polyqwen.weighting.gram import FullParameterGram, Graph, SharedHeadGram
 from polyqwen.weighting.gram import SummedRepresentationGram as SummedGram
 
@@ -52,10 +53,9 @@ class Cosines(pl.Callback):
         of = dict.fromkeys(self.grams, trained) | {"head_parameters": head}
         for name, gram in self.grams.items():
             gram.add(losses, Graph(features.pooled, features.projected, of[name]))
-            product = gram.take()
-            assert product is not None
-            norms = product.diagonal().sqrt()
-            unit = product / norms[:, None] / norms[None, :]
+            products = gram.take()
+            assert products is not None
+            norms, unit = cosines(products.tasks)
             pairs_of = itertools.combinations(range(len(losses)), 2)
             self.cosines[name].append([float(unit[i, j]) for i, j in pairs_of])
             self.norms[name].append((norms / norms.mean()).tolist())

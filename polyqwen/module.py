@@ -90,6 +90,7 @@ class EmbeddingModule(pl.LightningModule):
         self.boost = dict.fromkeys(self.tasks, 1.0)
         self.record: StepRecord | None = None
         self.weight_update: WeightUpdate | None = None  # made within the last training step
+        self._trusted: Batch | None = None
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
         self._rows: dict[View, TaskMetrics] = {}  # what validation or test has seen so far
         self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
@@ -109,12 +110,18 @@ class EmbeddingModule(pl.LightningModule):
 
     def features(self, batch: Batch) -> Features:
         """The embeddings, and what they were made from."""
+        return self._embedded(self._pooled(batch))
+
+    def _embedded(self, pooled: Tensor) -> Features:
+        projected = self.projection(pooled)
+        return Features(pooled, projected, F.normalize(projected.float(), dim=-1))
+
+    def _pooled(self, batch: Batch) -> Tensor:
         visual = self.encoder.encode_images(batch.images)
         pooled = torch.cat([self.pooling(self.encoder(c, visual), c.mask) for c in batch.chunks])
         if batch.images is None and visual is not None:
             pooled = pooled + 0.0 * visual.sum()  # the same graph with and without pictures
-        projected = self.projection(pooled)
-        return Features(pooled, projected, F.normalize(projected.float(), dim=-1))
+        return pooled
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none.
@@ -139,13 +146,47 @@ class EmbeddingModule(pl.LightningModule):
         )
         return total
 
-    def losses_of(self, batch: Batch) -> Tensor:
-        """(T,) losses of a batch over all ranks without a graph, NaN where a task is absent."""
-        with torch.no_grad():
-            pairs = self._pairs(self(batch), batch)
-            outputs = {task: self.losses[task](own).total for task, own in pairs.items()}
+    def losses_of(self, batch: Batch, embeddings: Tensor | None = None) -> Tensor:
+        """(T,) losses of a batch over all ranks, NaN where a task is absent.
+
+        Args:
+            batch: with rows of some tasks.
+            embeddings: of its contents; None embeds them, without a graph.
+        """
+        if embeddings is None:
+            with torch.no_grad():
+                embeddings = self(batch)
+        pairs = self._pairs(embeddings, batch)
+        outputs = {task: self.losses[task](own).total for task, own in pairs.items()}
         blank = torch.full((), torch.nan, device=self.device)
         return torch.stack([outputs.get(task, blank) for task in self.tasks])
+
+    def update_weighting(self) -> WeightUpdate | None:
+        """Ends the weighting's window; trusted rows are looked at now, if they are asked for."""
+        trusted = self._look_at_trusted() if self.weighting.needs_trusted else None
+        return self.weighting.update(self.step, trusted)
+
+    def _look_at_trusted(self) -> Tensor:
+        """(T,) losses of the trusted rows; as in evaluation, so nothing random is drawn.
+
+        Strategies that compare gradients get that of the mean loss, without a pass back through the
+        encoder where they need none.
+        """
+        if self._trusted is None:
+            batch = cast(Any, self.trainer).datamodule.trusted_batch()
+            self._trusted = self.trainer.strategy.batch_to_device(batch)
+        self.eval()
+        gram = self.weighting.gram
+        with torch.set_grad_enabled(gram is not None and gram.through_encoder):
+            pooled = self._pooled(self._trusted)
+        with torch.set_grad_enabled(gram is not None):
+            features = self._embedded(pooled)
+            losses = self.losses_of(self._trusted, features.embeddings)
+        self.train()
+        if gram is not None:
+            aim = self.weighting.trusted_objective(losses)
+            gram.add_trusted(aim, self._graph(features))
+        return losses.detach()
 
     def _pairs(self, embeddings: Tensor, batch: Batch) -> dict[str, Pairs]:
         """Every task's pairs of all ranks, in the order of the tasks."""
@@ -170,10 +211,13 @@ class EmbeddingModule(pl.LightningModule):
             return
         if weighting.gram is not None and len(outputs) > 1:
             totals = [outputs[t].total if t in outputs else None for t in self.tasks]
-            trained = [p for p in self.parameters() if p.requires_grad]
-            weighting.gram.add(totals, Graph(features.pooled, features.projected, trained))
+            weighting.gram.add(totals, self._graph(features))
         if weighting.lag == 0:
-            self.weight_update = weighting.update(self.step)
+            self.weight_update = self.update_weighting()
+
+    def _graph(self, features: Features) -> Graph:
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return Graph(features.pooled, features.projected, trained)
 
     def on_fit_start(self) -> None:
         """Tells the weighting what it will weigh."""

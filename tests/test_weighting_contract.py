@@ -28,6 +28,7 @@ SHORT = {  # windows short enough for a test of a few steps
     "calibrated": ["weighting.steps=3", "weighting.eval_steps=2"],
     "stw": ["weighting.eval_steps=2", "weighting.min_samples=1", "weighting.loss_floor=0.001"],
     "stch": ["weighting.warmup=4"],
+    "validation": ["weighting.eval_steps=2"],
 }
 SHORT["stw_learned"] = SHORT["stw"]
 CONSTANT = {"static", "equal"}

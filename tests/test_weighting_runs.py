@@ -10,7 +10,8 @@ from tests.ranks import on_ranks
 from tests.test_resume import Result, fit
 from tests.test_weighting_contract import CONSTANT, STRATEGIES, overrides_of
 
-ACCUMULATED = ["famo", "gls", "equal_norm", "gradnorm", "stw_learned"]
+ACCUMULATED = ["famo", "gls", "equal_norm", "gradnorm", "stw_learned", "nnls_match"]
+TRUSTING = {"stw_learned", "validation", "gate", "exp_gradient", "nnls_match"}
 CASES = [(name, 1) for name in STRATEGIES] + [(name, 2) for name in ACCUMULATED]
 
 
@@ -19,7 +20,7 @@ def test_trains_and_resumes(
     configure: Configure, tmp_path: Path, name: str, accumulate: int
 ) -> None:
     options = [*overrides_of(name), f"trainer.accumulate_grad_batches={accumulate}"]
-    if name == "stw_learned":
+    if name in TRUSTING:
         options.append("data.trusted_rows=4")
     through = fit(configure, tmp_path / "a", weighting=options)
     resumed = fit(configure, tmp_path / "b", weighting=options, ckpt=tmp_path / "a" / "5.ckpt")

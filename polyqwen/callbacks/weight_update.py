@@ -1,15 +1,13 @@
 """Drives the weighting: a window of optimizer steps, then new task weights."""
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from polyqwen.callbacks.base import optimizer_stepped
-from polyqwen.data.batch import Batch
 from polyqwen.distributed import gather_objects, world_size
 from polyqwen.module import EmbeddingModule
 from polyqwen.weighting.record import WeightUpdate, format_update, scalars
@@ -34,7 +32,6 @@ class WeightUpdater(pl.Callback):
             if value < 1:
                 raise ValueError(f"weight_updater.{name} must be at least 1, got {value}")
         self.every, self.say_every = every, say_every
-        self._trusted_batch: Batch | None = None
 
     def on_train_batch_end(
         self,
@@ -51,22 +48,11 @@ class WeightUpdater(pl.Callback):
         weighting, update = pl_module.weighting, pl_module.weight_update
         pl_module.weight_update = None
         if weighting.lag and weighting.due(pl_module.step - 1):
-            trusted = self._trusted(trainer, pl_module) if weighting.needs_trusted else None
-            update = weighting.update(pl_module.step, trusted)
+            update = pl_module.update_weighting()
         if weighting.needs_after:
             weighting.observe_after(pl_module.losses_of(batch))
         if update is not None:
             self._log(trainer, update, often=weighting.eval_steps == 1)
-
-    def _trusted(self, trainer: pl.Trainer, module: EmbeddingModule) -> Tensor:
-        """(T,) losses of the trusted rows now; as in evaluation, so nothing random is drawn."""
-        if self._trusted_batch is None:
-            batch = cast(Any, trainer).datamodule.trusted_batch()
-            self._trusted_batch = trainer.strategy.batch_to_device(batch)
-        module.eval()
-        losses = module.losses_of(self._trusted_batch)
-        module.train()
-        return losses
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

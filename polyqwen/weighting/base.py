@@ -112,6 +112,10 @@ class Weighting(nn.Module, ABC):
         """Takes the step's own losses, (T,), as they are after it; NaN where a task is absent."""
         raise NotImplementedError(f"{type(self).__name__} asks for no second look")
 
+    def trusted_objective(self, losses: Tensor) -> Tensor:
+        """What the trusted rows are to improve: the mean of their tasks' losses, (T,) with NaN."""
+        return losses[~torch.isnan(losses)].mean()
+
     def due(self, step: int) -> bool:
         """Whether the statistics of optimizer step ``step``, counted from 0, complete a window."""
         return (step + self.lag) % self.eval_steps == 0
@@ -202,6 +206,7 @@ class Weighting(nn.Module, ABC):
         loss_sum, relative_sum, rows, batches, skipped = self.window.cpu().clone()
         self.window.zero_()
         per_row = 1.0 / rows.clamp_min(1.0)
+        products = None if self.gram is None else self.gram.take()
         return Statistics(
             step=step,
             loss=loss_sum * per_row,
@@ -209,16 +214,18 @@ class Weighting(nn.Module, ABC):
             rows=rows,
             batches=batches,
             skipped=skipped,
-            gram=None if self.gram is None else self.gram.take(),
+            gram=None if products is None else products.tasks,
             trusted=None if trusted is None else trusted.detach().cpu().double(),
+            trusted_products=None if products is None else products.trusted,
+            trusted_norm=0.0 if products is None else products.trusted_norm,
         )
 
     def _checked(self, statistics: Statistics, old: Tensor) -> Decision | None:
         """The strategy's decision, or the old weights where one cannot be had."""
-        gram = statistics.gram
+        gradients = (statistics.gram, statistics.trusted_products)
         if self.in_step and bool(statistics.skipped.any()):
             why = "a loss"
-        elif gram is not None and not bool(torch.isfinite(gram).all()):
+        elif any(v is not None and not bool(torch.isfinite(v).all()) for v in gradients):
             why = "a gradient"
         else:
             decision = self._next(statistics, old)

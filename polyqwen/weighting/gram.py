@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,20 @@ class Graph(NamedTuple):
     parameters: Sequence[nn.Parameter]
 
 
+class Products(NamedTuple):
+    """Inner products of gradients, float64 on the CPU.
+
+    Attributes:
+        tasks: (T, T), rows and columns of absent tasks zero.
+        trusted: (T,) with the gradient of the trusted rows' loss; None if there was none.
+        trusted_norm: length of that gradient.
+    """
+
+    tasks: Tensor
+    trusted: Tensor | None = None
+    trusted_norm: float = 0.0
+
+
 class Gram(ABC):
     """Collects one gradient vector per task and gives their inner products.
 
@@ -31,8 +45,11 @@ class Gram(ABC):
     would be another matrix, too large on the diagonal.
     """
 
+    through_encoder: ClassVar[bool] = False  # whether gradients reach behind the pooled features
+
     def __init__(self) -> None:
         self._sums: Tensor | None = None  # (T, P)
+        self._trusted: Tensor | None = None  # (P,)
         self._batches = 0
 
     def add(self, losses: Sequence[Tensor | None], graph: Graph) -> None:
@@ -43,8 +60,7 @@ class Gram(ABC):
                 tasks present must be the same on all ranks.
             graph: of this rank.
         """
-        with torch.autocast(graph.projected.device.type, enabled=False):
-            rows = [None if loss is None else self.gradient(loss, graph) for loss in losses]
+        rows = [None if loss is None else self._gradient(loss, graph) for loss in losses]
         zero = next(row for row in rows if row is not None).new_zeros(())
         stacked = torch.stack(
             [zero.expand(self.size(graph)) if row is None else row for row in rows]
@@ -52,19 +68,32 @@ class Gram(ABC):
         self._sums = stacked if self._sums is None else self._sums + stacked
         self._batches += 1
 
+    def add_trusted(self, loss: Tensor, graph: Graph) -> None:
+        """Sets the gradient that the tasks' are compared with: of rows of its own, once a step."""
+        self._trusted = self._gradient(loss, graph)
+
     def all_reduce(self) -> None:
         """Sums the gradients of all ranks, each of which holds its part times their number."""
-        if self._sums is not None:
-            dist.all_reduce(self._sums)
-            self._sums = self._sums / dist.get_world_size()
+        for name in ("_sums", "_trusted"):
+            own = getattr(self, name)
+            if own is not None:
+                dist.all_reduce(own)
+                setattr(self, name, own / dist.get_world_size())
 
-    def take(self) -> Tensor | None:
-        """(T, T) float64 on the CPU, or None if nothing was added; starts anew."""
+    def take(self) -> Products | None:
+        """What was added since the last time, or None if no task was."""
         if self._sums is None:
             return None
-        sums = self._sums.double() / self._batches
-        self._sums, self._batches = None, 0
-        return (sums @ sums.T).cpu()
+        sums, trusted = self._sums.double() / self._batches, self._trusted
+        self._sums, self._trusted, self._batches = None, None, 0
+        gram = (sums @ sums.T).cpu()
+        if trusted is None:
+            return Products(gram)
+        return Products(gram, (sums @ trusted.double()).cpu(), float(trusted.double().norm()))
+
+    def _gradient(self, loss: Tensor, graph: Graph) -> Tensor:
+        with torch.autocast(graph.projected.device.type, enabled=False):
+            return self.gradient(loss, graph)
 
     @abstractmethod
     def gradient(self, loss: Tensor, graph: Graph) -> Tensor:
@@ -112,6 +141,8 @@ class SummedRepresentationGram(Gram):
 
 class FullParameterGram(Gram):
     """Gradients of all trained parameters: the reference, at T more backward passes."""
+
+    through_encoder: ClassVar[bool] = True
 
     def gradient(self, loss: Tensor, graph: Graph) -> Tensor:
         """One task's (P,), zero where a parameter has no part in it."""

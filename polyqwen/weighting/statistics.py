@@ -18,6 +18,9 @@ class Statistics(NamedTuple):
         gram: (T, T) inner products of the tasks' gradients, rows and columns of absent tasks zero;
             None unless the strategy has a provider and two tasks were present.
         trusted: mean loss of the trusted rows; None unless asked for.
+        trusted_products: inner products of the tasks' gradients with that of the trusted rows; None
+            unless asked for.
+        trusted_norm: length of that gradient.
     """
 
     step: int
@@ -28,6 +31,8 @@ class Statistics(NamedTuple):
     skipped: Tensor
     gram: Tensor | None = None
     trusted: Tensor | None = None
+    trusted_products: Tensor | None = None
+    trusted_norm: float = 0.0
 
     @property
     def active(self) -> Tensor:

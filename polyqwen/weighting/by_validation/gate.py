@@ -1,0 +1,47 @@
+"""A gate: tasks that would harm the trusted rows are shut out."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from polyqwen.weighting.base import check
+from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.gram import Gram
+
+MODES = ("cosine", "sign")
+
+
+class CosineGate(TrustedGradientWeighting):
+    """``p_t ∝ max(0, r_t)``, or ``p_t ∝ 1[r_t > 0]`` with ``mode: sign``.
+
+    Du et al., "Adapting Auxiliary Losses Using Gradient Similarity", 2018 (arXiv 1812.02224), where
+    the main task's own gradient stands in the place of the trusted rows'. Each task is judged
+    alone: two tasks that say the same are both let in.
+
+    Args:
+        static: as in `TrustedGradientWeighting`, like all others that are not named here.
+        gram: likewise.
+        mode: "cosine" or "sign".
+        smoothing: likewise.
+        normalize: likewise.
+        eval_steps: likewise.
+    """
+
+    def __init__(
+        self,
+        static: Mapping[str, float],
+        gram: Gram,
+        mode: str = "cosine",
+        smoothing: float = 0.9,
+        normalize: str = "sum_to_T",
+        eval_steps: int = 2,
+    ) -> None:
+        super().__init__(static, gram, smoothing, normalize, eval_steps)
+        check(mode in MODES, "mode", mode, f"one of {', '.join(MODES)}")
+        self.mode = mode
+
+    def share(self, agreement: Tensor, similarity: Tensor, tasks: Tensor) -> Tensor:
+        """(M,)."""
+        return (
+            agreement.clamp_min(0.0) if self.mode == "cosine" else (agreement > 0.0).to(agreement)
+        )

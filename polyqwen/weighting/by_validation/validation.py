@@ -1,0 +1,53 @@
+"""Weights from how the trusted rows fare."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.base import Weighting, check, scaled
+from polyqwen.weighting.statistics import Decision, Statistics
+
+
+class ValidationWeighting(Weighting):
+    """More weight for tasks that have learnt less on rows they do not train on.
+
+    ``λ = M · softmax(p / τ)`` with ``p_t = v_t / v_t(first)``, v_t the loss of task t's trusted
+    rows above its lower bound and M the tasks in training: dynamic weight average's idea on
+    held-out rows, against the start and not against the last window, so that over-fitting counts
+    as not having learnt. Small τ turns all to the task that is furthest behind.
+
+    Args:
+        static: task -> weight until the first update, > 0; the order of tasks.
+        temperature: τ, > 0.
+        eval_steps: optimizer steps between updates, >= 1.
+    """
+
+    needs_bounds: ClassVar[bool] = True
+    needs_trusted: ClassVar[bool] = True
+
+    first: Tensor  # (T,) v at a task's first update, NaN before
+
+    def __init__(
+        self, static: Mapping[str, float], temperature: float = 0.5, eval_steps: int = 50
+    ) -> None:
+        super().__init__(static, eval_steps)
+        check(temperature > 0.0, "temperature", temperature, "> 0, e.g. 0.5")
+        self.temperature = temperature
+        self.register_buffer("first", torch.full_like(self.base, torch.nan))
+
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision:
+        trusted = statistics.trusted
+        if trusted is None:
+            return Decision(old, "no trusted rows")
+        value = (trusted - self.lower_bounds).clamp_min(1e-12)
+        known = statistics.active & torch.isfinite(value)
+        if not known.any():
+            return Decision(old, "no task with trusted rows")
+        first = self.first.cpu()
+        self.first.copy_(torch.where(known & torch.isnan(first), value, first))
+        left = torch.where(known, value / self.first.cpu(), torch.nan)
+        soft = torch.where(known, left / self.temperature, -torch.inf).softmax(0)
+        weights = scaled(soft, known, old, "sum_to_T")
+        return Decision(weights, "what is left of trusted losses", causes={"left": left})
