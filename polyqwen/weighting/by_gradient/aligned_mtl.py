@@ -21,7 +21,8 @@ class AlignedMTL(GradientWeighting):
     Eigenvalues below T · 2.2e-16 of the largest are rounding and left out: next to a gradient 10⁷
     times longer a task has hardly any weight. Deviation: equal preferences, 1/T.
 
-    Degenerate: opposite gradients of equal length, d = 0; equal ones share.
+    Degenerate: equal gradients share; where nothing of the preferences is left (opposite gradients
+    of equal length), equal weights, for which d = 0.
 
     Args:
         static: see `GradientWeighting`.
@@ -49,5 +50,7 @@ class AlignedMTL(GradientWeighting):
         kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
         values, vectors = values[kept], vectors[:, kept]
         scales = {"min": values[0], "median": values.median(), "mean": values.mean()}
-        ratios = (scales[self.scale] / values).sqrt()
-        return vectors @ (ratios * vectors.mean(0))
+        wanted = vectors.mean(0)  # (R,), the preferences in the eigenvectors' terms
+        if float(wanted.abs().max()) < 1e-6:  # gradients come in float32
+            return torch.full_like(gram[0], 1.0 / len(gram))
+        return vectors @ ((scales[self.scale] / values).sqrt() * wanted)

@@ -10,8 +10,8 @@ def equilibrium(unit: Tensor, factors: Tensor, power: float) -> Tensor:
     """Solves ``C b = k b^(−p)`` for b > 0 by damped Newton steps.
 
     It is where the strictly convex ``½ bᵀ C b − Σ k φ(b)``, φ' = b^(−p), is least (φ = log for
-    p = 1), so there is one solution, found from any start. Residuals end near 1e-13 of each term
-    where C is not singular; to a singular C a ridge of 1e-13 is added.
+    p = 1), so there is one solution, found from any start, to about 1e-13 of the terms that cancel.
+    A ridge of 1e-13 is added to C, in case it is singular.
 
     Args:
         unit: C, (M, M), positive semi-definite with ones on the diagonal.
@@ -26,11 +26,11 @@ def equilibrium(unit: Tensor, factors: Tensor, power: float) -> Tensor:
     for _ in range(500):
         pull = factors * b**-power
         slope = matrix @ b - pull
-        step = -torch.linalg.solve(matrix + (power * pull / b).diag(), slope)
-        decrease = -float(slope @ step) / float(b @ pull)  # about the square of what is missing
-        if decrease < 1e-30 or (decrease < 1e-20 and decrease > 0.25 * last):
+        missing = float((slope.abs() / (matrix.abs() @ b + pull)).max())
+        if missing < 1e-14 or (missing < 1e-10 and missing >= last):
             break  # there, or as near as rounding lets it
-        last = decrease
+        last = missing
+        step = -torch.linalg.solve(matrix + (power * pull / b).diag(), slope)
         b = b + _length(matrix, factors, power, b, step, -float(slope @ step)) * step
     return b
 

@@ -32,7 +32,7 @@ class GradNorm(Weighting):
         lr: learning rate of the weights, > 0.
         optimizer: "adam" (steps of about ``lr``, whatever the size of gradients) or "sgd" (the
             plain rule, ``lr`` in units of weight per norm).
-        floor: least weight, in (0, 1).
+        floor: least weight before scaling, in (0, 1).
         normalize: "sum_to_T" (paper) scales the weights of tasks that took part to sum to their
             number; "none" lets them drift.
         eval_steps: optimizer steps between updates, >= 1.

@@ -62,11 +62,13 @@ def shortest(gram: Tensor) -> Tensor:
 
     With ``C`` the cosines, ``a_t = ‖g_min‖ / ‖g_t‖`` and ``u_t ∝ w_t ‖g_t‖``, minimising ``uᵀ C u +
     (aᵀ u − 1)²`` over u ≥ 0 gives the same w up to its sum, and stays well conditioned when norms
-    differ by many orders of magnitude.
+    differ by many orders of magnitude. Two gradients have a closed form.
 
     Args:
         gram: (M, M), inner products of the g_t.
     """
+    if len(gram) == 2:
+        return _shorter(gram)
     norms, unit = cosines(gram)
     least = norms.min()
     if float(least) == 0.0:
@@ -76,3 +78,12 @@ def shortest(gram: Tensor) -> Tensor:
     point = nonnegative_minimum(unit + near[:, None] * near[None, :], near)
     weights = point * near
     return weights / weights.sum()
+
+
+def _shorter(gram: Tensor) -> Tensor:
+    """Of two: ``w_1 = g_2 · (g_2 − g_1) / ‖g_2 − g_1‖²``, within [0, 1]."""
+    (first, inner), (_, second) = gram.tolist()
+    apart = first + second - 2.0 * inner
+    share = 0.5 if apart <= 1e-14 * (first + second) else (second - inner) / apart
+    share = min(max(share, 0.0), 1.0)
+    return gram.new_tensor([share, 1.0 - share])

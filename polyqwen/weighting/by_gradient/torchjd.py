@@ -69,7 +69,9 @@ def _build(name: str, arguments: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         ) from error
     names = [n for n in dir(library) if n.endswith("Weighting") and n != "Weighting"]
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)
+        known = {n.lower(): n for n in names}
+        found = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.4)
+        near = [known[n] for n in found] or sorted(names)
         raise ValueError(
             f"weighting.name is {name!r}, no weighting of torchjd.aggregation; near: "
             f"{', '.join(near)}"
@@ -84,7 +86,7 @@ def _build(name: str, arguments: dict[str, Any]) -> Callable[[Tensor], Tensor]:
         return kind(**arguments)
     except ImportError as error:
         raise ValueError(f"weighting.name {name}: {_line(error)}; or use our own") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"weighting.arguments {arguments} do not suit {name}{inspect.signature(kind)}: "
             f"{_line(error)}"
