@@ -14,7 +14,7 @@ from polyqwen.metrics.paired import estimate, holm, paired_difference, relative_
 def test_interval_by_hand() -> None:
     # s = 2, t_{0.975, 2} = 4.302653, so the half width is 4.302653 · 2 / √3
     found = estimate([2.0, 4.0, 6.0])
-    assert found.mean == 4.0 and found.count == 3
+    assert found.mean == 4.0 and found.n == 3
     assert found.half == pytest.approx(4.302653 * 2 / math.sqrt(3), rel=1e-6)
     assert (found.low, found.high) == pytest.approx((4.0 - found.half, 4.0 + found.half))
 
@@ -32,7 +32,7 @@ def test_interval_is_scipys(values: list[float]) -> None:
 def test_one_seed_has_no_interval_and_none_has_nothing() -> None:
     one = estimate([0.5])
     assert one.mean == 0.5 and math.isnan(one.low) and math.isnan(one.high)
-    assert math.isnan(estimate([]).mean) and estimate([]).count == 0
+    assert math.isnan(estimate([]).mean) and estimate([]).n == 0
     assert math.isnan(estimate([0.5, math.nan]).mean)
 
 
@@ -42,7 +42,7 @@ def test_paired_t_test_is_scipys_over_the_seeds_of_both() -> None:
     found = paired_difference(ours, base)
     test = stats.ttest_rel([0.41, 0.44, 0.39], [0.37, 0.42, 0.36])
     interval = test.confidence_interval(0.95)
-    assert found.count == 3 and found.mean == pytest.approx(0.03)
+    assert found.n == 3 and found.mean == pytest.approx(0.03)
     assert found.p == pytest.approx(test.pvalue, rel=1e-12)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert found.p < stats.ttest_ind([0.41, 0.44, 0.39], [0.37, 0.42, 0.36]).pvalue  # paired
@@ -55,8 +55,8 @@ def test_against_zero_it_is_the_one_sample_test() -> None:
 
 def test_degenerate_pairs() -> None:
     single = paired_difference({0: 0.5, 1: 0.6}, {1: 0.5})
-    assert single.count == 1 and single.mean == pytest.approx(0.1) and math.isnan(single.p)
-    assert paired_difference({0: 0.5}, {1: 0.5}).count == 0
+    assert single.n == 1 and single.mean == pytest.approx(0.1) and math.isnan(single.p)
+    assert paired_difference({0: 0.5}, {1: 0.5}).n == 0
     assert paired_difference({0: 0.5, 1: 0.25}, {0: 0.5, 1: 0.25}).p == 1.0
     assert paired_difference({0: 1.0, 1: 1.0}, {0: 0.5, 1: 0.5}).p == 0.0
     assert math.isnan(paired_difference({0: 1.0, 1: math.nan}, {0: 0.5, 1: 0.5}).p)

@@ -15,7 +15,7 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    n: int
 
     @property
     def half(self) -> float:
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     low: float
     high: float
     p: float
-    count: int
+    n: int
 
     @property
     def half(self) -> float:
