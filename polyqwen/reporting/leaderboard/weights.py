@@ -9,6 +9,7 @@ from polyqwen.reporting.leaderboard.runs import RunRecord
 from polyqwen.reporting.style import FAINT, figure_style, task_colours
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEAST, MOST = 0.02, 50.0  # drawn; the scale is logarithmic
