@@ -143,8 +143,11 @@ def _run(
 
 
 def _task(job: Job) -> Task:
-    own = [folder_override(job), f"hydra.run.dir={quoted(str(job.folder))}"]
-    return Task(job.name, [sys.executable, str(TRAIN), *job.overrides, *own], job.folder / LOG)
+    sources = HydraConfig.get().runtime.config_sources
+    given = [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
+    folder = [folder_override(job), f"hydra.run.dir={quoted(str(job.folder))}"]
+    command = [sys.executable, str(TRAIN), *given, *job.overrides, *folder]
+    return Task(job.name, command, job.folder / LOG)
 
 
 def _last_line(log: Path) -> str:

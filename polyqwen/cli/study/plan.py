@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.reporting.leaderboard.claims import read_claim
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -59,11 +60,13 @@ class Study:
                 raise ValueError(f"study: {word!r} names a folder; use letters, digits, _ . -")
         if baseline not in variants:
             known = ", ".join(variants) or "none"
-            raise ValueError(f"study.baseline={baseline} is no variant; there are {known}")
+            raise ValueError(
+                f"study.baseline is {baseline}, which is no variant; there are {known}"
+            )
         if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"study.seeds={list(seeds)}: give different numbers >= 0")
+            raise ValueError(f"study.seeds must be different numbers >= 0, got {list(seeds)}")
         if jobs < 1:
-            raise ValueError(f"study.jobs={jobs}: give at least 1")
+            raise ValueError(f"study.jobs must be at least 1, got {jobs}")
         self.name, self.folder, self.baseline = name, folder, baseline
         self.variants = {key: list(own) for key, own in variants.items()}
         self.seeds, self.jobs, self.common = list(seeds), jobs, list(common)
@@ -82,16 +85,16 @@ class Study:
             given: overrides of the user's command line, which hold for all runs.
 
         Raises:
-            ValueError: one of them is set by the study, or by a variant.
+            ConfigError: one of them is set by the study, or by a variant.
         """
         own = [override for override in given if not key_of(override).startswith("study")]
         for override in (*own, *self.common, *(o for v in self.variants.values() for o in v)):
             if key_of(override) in FIXED:
-                raise ValueError(f"{override} is set by the study; use study.seeds, log_dir")
+                raise ConfigError(override, "is set by the study", "use study.seeds or log_dir")
         for override in own:
             for name, variant in self.variants.items():
                 if key_of(override) in map(key_of, variant):
-                    raise ValueError(f"{override} would undo variant {name}; leave it out")
+                    raise ConfigError(override, f"would undo variant {name}", "leave it out")
         return [
             Job(
                 variant=name,
