@@ -19,6 +19,8 @@ from polyqwen.metrics.task_metrics import TaskMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.models.inputs import Encoder
 from polyqwen.weighting.base import Weighting
+from polyqwen.weighting.gram import Graph
+from polyqwen.weighting.record import WeightUpdate
 
 
 class StepRecord(NamedTuple):
@@ -29,6 +31,14 @@ class StepRecord(NamedTuple):
     weights: dict[str, Tensor]  # λ · boost, as applied
     gaps: dict[str, Tensor]  # matching minus non-matching cosine
     rows: dict[str, int]
+
+
+class Features(NamedTuple):
+    """What the parts of the model make of a batch's contents."""
+
+    pooled: Tensor  # (N, H)
+    projected: Tensor  # (N, D)
+    embeddings: Tensor  # (N, D), unit norm, fp32
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -79,6 +89,7 @@ class EmbeddingModule(pl.LightningModule):
         self.start_step = start_step
         self.boost = dict.fromkeys(self.tasks, 1.0)
         self.record: StepRecord | None = None
+        self.weight_update: WeightUpdate | None = None  # made within the last training step
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
         self._rows: dict[View, TaskMetrics] = {}  # what validation or test has seen so far
         self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
@@ -94,29 +105,31 @@ class EmbeddingModule(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Unit-norm embeddings of all contents of a batch, in its order: (N, D), fp32."""
+        return self.features(batch).embeddings
+
+    def features(self, batch: Batch) -> Features:
+        """The embeddings, and what they were made from."""
         visual = self.encoder.encode_images(batch.images)
         pooled = torch.cat([self.pooling(self.encoder(c, visual), c.mask) for c in batch.chunks])
         if batch.images is None and visual is not None:
             pooled = pooled + 0.0 * visual.sum()  # the same graph with and without pictures
-        return F.normalize(self.projection(pooled).float(), dim=-1)  # (N, D)
+        projected = self.projection(pooled)
+        return Features(pooled, projected, F.normalize(projected.float(), dim=-1))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none.
 
         With several ranks, each computes the loss of all ranks' rows (see `gather_batch`).
         """
-        embeddings, tasks = self(batch), batch.tasks
-        if world_size() > 1:
-            embeddings, tasks = gather_batch(embeddings, tasks, self.tasks)
-        pairs = {t: select(embeddings, tasks[t]) for t in self.tasks if t in tasks}
+        features = self.features(batch)
+        pairs = self._pairs(features.embeddings, batch)
         outputs = {task: self.losses[task](own) for task, own in pairs.items()}
+        self._inform_weighting(outputs, batch, features)
         factors = dict(zip(self.tasks, self.weighting.weights(self.step), strict=True))
         weights = {task: factors[task] * self.boost[task] for task in outputs}
-        total = embeddings.sum() * 0.0
+        total = features.embeddings.sum() * 0.0
         for task, output in outputs.items():
             total = total + weights[task] * output.total
-        # each rank counts its own rows; the weighting adds them up
-        self._observe(outputs, {task: len(own.query) for task, own in batch.tasks.items()})
         self.record = StepRecord(
             total=total.detach(),
             outputs={t: o._replace(total=o.total.detach()) for t, o in outputs.items()},
@@ -126,12 +139,46 @@ class EmbeddingModule(pl.LightningModule):
         )
         return total
 
-    def _observe(self, outputs: dict[str, LossOutput], rows: dict[str, int]) -> None:
+    def losses_of(self, batch: Batch) -> Tensor:
+        """(T,) losses of a batch over all ranks without a graph, NaN where a task is absent."""
+        with torch.no_grad():
+            pairs = self._pairs(self(batch), batch)
+            outputs = {task: self.losses[task](own).total for task, own in pairs.items()}
+        blank = torch.full((), torch.nan, device=self.device)
+        return torch.stack([outputs.get(task, blank) for task in self.tasks])
+
+    def _pairs(self, embeddings: Tensor, batch: Batch) -> dict[str, Pairs]:
+        """Every task's pairs of all ranks, in the order of the tasks."""
+        tasks = batch.tasks
+        if world_size() > 1:
+            embeddings, tasks = gather_batch(embeddings, tasks, self.tasks)
+        return {t: select(embeddings, tasks[t]) for t in self.tasks if t in tasks}
+
+    def _inform_weighting(
+        self, outputs: dict[str, LossOutput], batch: Batch, features: Features
+    ) -> None:
+        """Hands losses and, where they are asked for, gradients to the weighting."""
         zero = torch.zeros((), device=self.device)
         losses = [outputs[t].total.detach() if t in outputs else zero for t in self.tasks]
         chance = [outputs[t].chance if t in outputs else zero for t in self.tasks]
+        # each rank counts its own rows; the weighting adds them up
+        rows = {task: len(own.query) for task, own in batch.tasks.items()}
         counts = torch.tensor([rows.get(t, 0) for t in self.tasks], device=self.device)
-        self.weighting.observe(torch.stack(losses), counts, torch.stack(chance))
+        weighting = self.weighting
+        weighting.observe(torch.stack(losses), counts, torch.stack(chance))
+        if not weighting.due(self.step):
+            return
+        if weighting.gram is not None and len(outputs) > 1:
+            totals = [outputs[t].total if t in outputs else None for t in self.tasks]
+            trained = [p for p in self.parameters() if p.requires_grad]
+            weighting.gram.add(totals, Graph(features.pooled, features.projected, trained))
+        if weighting.lag == 0:
+            self.weight_update = weighting.update(self.step)
+
+    def on_fit_start(self) -> None:
+        """Tells the weighting what it will weigh."""
+        bounds = {task: getattr(self.losses[task], "lower_bound", None) for task in self.tasks}
+        self.weighting.bind(bounds, self.trainer.accumulate_grad_batches)
 
     def configure_optimizers(self) -> Any:
         """Groups for backbone and head; see `polyqwen.optimization`."""

@@ -14,7 +14,7 @@ from polyqwen.callbacks.forgetting import ForgettingMonitor
 from polyqwen.callbacks.nonfinite import NonFiniteGuard
 from polyqwen.callbacks.schedules import TaskBoost
 from polyqwen.cli.build import Parts, build, build_trainer
-from polyqwen.weighting.stw import StrategicTaskWeighting
+from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
 from tests.conftest import Configure
 
 QUIET = (

@@ -106,6 +106,8 @@ def test_patterns_are_anchored_and_escaped() -> None:
     assert re.match(dotted, "train/loss/a.b") and not re.match(dotted, "train/loss/axb")
     assert not re.match(plain, "train/loss/a/triplet") and not re.match(plain, "train/loss/a.b")
     assert set(layout["schedules"]) == {"temperature", "learning rates"}
+    assert "gradient norms" not in layout["task weights"]
+    assert "gradient norms" in dashboard_layout(["a"], gradients=True)["task weights"]
     assert "scored pairs" not in dashboard_layout(["a"]) and "schedules" not in dashboard_layout(
         ["a"]
     )

@@ -12,7 +12,7 @@ from polyqwen.callbacks.agreement import RankAgreement
 from polyqwen.data.batch import TaskBatch
 from polyqwen.distributed import gather_batch, gather_rows
 from polyqwen.module import select
-from polyqwen.weighting.static import StaticWeighting
+from polyqwen.weighting.by_loss.static import StaticWeighting
 from tests.ranks import on_ranks
 from tests.test_losses import CASES
 
@@ -158,7 +158,7 @@ def test_gradient_reaches_only_the_own_rows() -> None:
 
 def test_statistics_of_ranks_are_added_before_weights_are_set() -> None:
     def run(rank: int, planted: bool) -> tuple[list[float], list[float]]:
-        from polyqwen.weighting.stw import StrategicTaskWeighting
+        from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
 
         weighting = StrategicTaskWeighting(
             {"a": 1.0, "b": 1.0},

@@ -1,6 +1,7 @@
 """Runs over one and two ranks: equal to each other, and going on as if they had never stopped."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,6 @@ SHORT = [
     "curriculum.total_steps=8",
     "validate_every=4",
     "schedule_steps=3",
-    "weighting.eval_steps=2",
-    "weighting.min_samples=1",
     "logger=csv",
     "callbacks.progress=null",
     "callbacks.last=null",
@@ -28,6 +27,7 @@ SHORT = [
     "trainer.enable_model_summary=false",
     "+trainer.enable_progress_bar=false",
 ]
+STW = ("weighting.eval_steps=2", "weighting.min_samples=1")
 STOPS = (1, 3, 4, 5, 6)
 DROPOUT = "+model.encoder.config.text_config.attention_dropout=0.2"
 
@@ -64,8 +64,14 @@ class Result(NamedTuple):
     gradients: list[Tensor]
 
 
-def fit(configure: Configure, out: Path, *overrides: str, ckpt: Path | None = None) -> Result:
-    cfg = configure(*SHORT, f"run_dir={out}", *overrides)
+def fit(
+    configure: Configure,
+    out: Path,
+    *overrides: str,
+    ckpt: Path | None = None,
+    weighting: Sequence[str] = STW,
+) -> Result:
+    cfg = configure(*SHORT, *weighting, f"run_dir={out}", *overrides)
     out.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(0, workers=True, verbose=False)
     data, model = build(cfg)

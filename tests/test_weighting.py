@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.calibrated import CalibratedWeighting
+from polyqwen.weighting.by_loss.calibrated import CalibratedWeighting
+from polyqwen.weighting.by_loss.static import StaticWeighting
+from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
 from polyqwen.weighting.record import WeightUpdate, format_update
-from polyqwen.weighting.static import StaticWeighting
-from polyqwen.weighting.stw import StrategicTaskWeighting
 
 STATIC = {"text_pair": 1.0, "ocr": 1.0, "instruction": 1.2}
 ALPHA = {"text_pair": 0.27, "ocr": 1.0, "instruction": 1.25, "vqa_single": 1.0}
@@ -224,7 +224,7 @@ def test_calibrated_weights_freeze_after_each_task_had_its_steps() -> None:
     weighting = CalibratedWeighting(STATIC, steps=2)
     for step in range(3):  # one task only: the third step is no longer collected
         observe(weighting, (2.0 if step < 2 else 99.0, 1.0, 1.0), (10, 0, 0))
-        assert weighting.update(step) is None and weighting.every_step
+        assert weighting.update(step) is None and weighting.due(step)
     assert base(weighting) == [1.0, 1.0, 1.2]
     observe(weighting, (7.0, 1.0, 0.25), (10, 30, 10))
     assert weighting.update(3) is None
@@ -232,7 +232,7 @@ def test_calibrated_weights_freeze_after_each_task_had_its_steps() -> None:
     update = updated(weighting, 4)
     inverse = (1 / 2.0, 1 / 2.0, 1 / 0.25)  # rows weigh: (30 · 1 + 10 · 5) / 40 = 2
     assert list(update.new.values()) == pytest.approx([3 * i / sum(inverse) for i in inverse])
-    assert not weighting.every_step and "frozen" in update.reason
+    assert not weighting.due(5) and "frozen" in update.reason
     observe(weighting, (1.0, 50.0, 3.0))
     assert updated(weighting, 5).new == update.new
 

@@ -53,10 +53,10 @@ class Dashboard(pl.Callback):
             return
         self._laid_out = True
         scored = [task for task in pl_module.tasks if pl_module.metric(task).scored]
+        gradients = pl_module.weighting.gram is not None
+        layout = dashboard_layout(pl_module.tasks, scored, _schedules(trainer), gradients)
         for writer in tensorboard_writers(trainer):
-            writer.add_custom_scalars(
-                dashboard_layout(pl_module.tasks, scored, _schedules(trainer))
-            )
+            writer.add_custom_scalars(layout)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The end of a run; the test of the untrained model comes before the first step."""

@@ -71,6 +71,7 @@ def step_scalars(record: StepRecord) -> dict[str, Tensor]:
         values[f"train/loss/{task}"] = output.total
         values[f"train/chance/{task}"] = output.chance
         values[f"train/gap/{task}"] = record.gaps[task]
+        values[f"train/weighted_loss/{task}"] = weighted
         values[f"train/share/{task}"] = weighted / record.total.clamp(min=1e-12)
         values[f"weight/{task}"] = record.weights[task]
         for name, component in output.components.items():

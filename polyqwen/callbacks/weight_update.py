@@ -1,26 +1,40 @@
 """Drives the weighting: a window of optimizer steps, then new task weights."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from polyqwen.callbacks.base import optimizer_stepped
+from polyqwen.data.batch import Batch
 from polyqwen.distributed import gather_objects, world_size
 from polyqwen.module import EmbeddingModule
-from polyqwen.weighting.record import WeightUpdate, format_update
+from polyqwen.weighting.record import WeightUpdate, format_update, scalars
 
 log = logging.getLogger(__name__)
 
 
 class WeightUpdater(pl.Callback):
-    """Calls the weighting's `update` every `eval_steps` optimizer steps and records what it did.
+    """Calls the weighting's `update` when it is due after an optimizer step, and logs what it did.
 
-    Checkpoints of the same step are written after it, because Lightning runs checkpoint callbacks
-    last.
+    Strategies that weigh a step by its own statistics are updated by the module, and only logged
+    here. Checkpoints of the same step are written after it, because Lightning runs checkpoint
+    callbacks last.
+
+    Args:
+        every: strategies that update at every step are logged every so many steps, >= 1.
+        say_every: and say it in words every so many, >= 1.
     """
+
+    def __init__(self, every: int = 10, say_every: int = 100) -> None:
+        for name, value in (("every", every), ("say_every", say_every)):
+            if value < 1:
+                raise ValueError(f"weight_updater.{name} must be at least 1, got {value}")
+        self.every, self.say_every = every, say_every
+        self._trusted_batch: Batch | None = None
 
     def on_train_batch_end(
         self,
@@ -34,12 +48,25 @@ class WeightUpdater(pl.Callback):
         assert isinstance(pl_module, EmbeddingModule)
         if not optimizer_stepped(trainer, batch_idx):
             return
-        weighting = pl_module.weighting
-        if pl_module.step % weighting.eval_steps and not weighting.every_step:
-            return
-        update = weighting.update(pl_module.step)
+        weighting, update = pl_module.weighting, pl_module.weight_update
+        pl_module.weight_update = None
+        if weighting.lag and weighting.due(pl_module.step - 1):
+            trusted = self._trusted(trainer, pl_module) if weighting.needs_trusted else None
+            update = weighting.update(pl_module.step, trusted)
+        if weighting.needs_after:
+            weighting.observe_after(pl_module.losses_of(batch))
         if update is not None:
-            _log(trainer, update)
+            self._log(trainer, update, often=weighting.eval_steps == 1)
+
+    def _trusted(self, trainer: pl.Trainer, module: EmbeddingModule) -> Tensor:
+        """(T,) losses of the trusted rows now; as in evaluation, so nothing random is drawn."""
+        if self._trusted_batch is None:
+            batch = cast(Any, trainer).datamodule.trusted_batch()
+            self._trusted_batch = trainer.strategy.batch_to_device(batch)
+        module.eval()
+        losses = module.losses_of(self._trusted_batch)
+        module.train()
+        return losses
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -60,13 +87,10 @@ class WeightUpdater(pl.Callback):
             saved = [torch.stack(saved).sum(0)] + [torch.zeros_like(saved[0])] * (world_size() - 1)
         pl_module.weighting.pending.copy_(saved[trainer.global_rank])
 
-
-@rank_zero_only
-def _log(trainer: pl.Trainer, update: WeightUpdate) -> None:
-    log.info("task weights, %s", format_update(update))
-    values = {f"weighting/mean_loss/{t}": v for t, v in update.mean_losses.items()}
-    values |= {f"weighting/relative_loss/{t}": v for t, v in update.relative_losses.items()}
-    values |= {f"weighting/rows/{t}": float(v) for t, v in update.counts.items()}
-    values |= {f"weighting/base/{t}": v for t, v in update.new.items()}
-    for logger in trainer.loggers:
-        logger.log_metrics(values, step=update.step)
+    @rank_zero_only
+    def _log(self, trainer: pl.Trainer, update: WeightUpdate, often: bool) -> None:
+        if not often or update.step % self.say_every == 0:
+            log.info("task weights, %s", format_update(update))
+        if not often or update.step % self.every == 0:
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars(update), step=update.step)

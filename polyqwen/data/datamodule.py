@@ -8,9 +8,11 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from polyqwen.data.bad_pictures import BadPictures
+from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
@@ -20,6 +22,7 @@ from polyqwen.data.sampler import MicroBatchSampler, StepSampler
 from polyqwen.data.sources import Source
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
+from polyqwen.data.trusted import trusted_split
 
 View = tuple[str, Ablation]  # a task, and what its queries are deprived of
 
@@ -46,6 +49,8 @@ class CurriculumDataModule(pl.LightningDataModule):
         max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
         num_workers: loader processes; 0 loads in the training process.
+        trusted_rows: rows of each task taken out of ``dev`` for strategies that learn from them;
+            see `trusted_split`.
         bad_pictures: "error" or "skip"; see `BadPictures`.
         max_bad_share: cap of "skip", in [0, 1].
     """
@@ -69,6 +74,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
         num_workers: int = 0,
+        trusted_rows: int = 0,
         bad_pictures: str = "error",
         max_bad_share: float = 0.01,
     ) -> None:
@@ -77,6 +83,9 @@ class CurriculumDataModule(pl.LightningDataModule):
         self.batch_size, self.rows_per_task = batch_size, rows_per_task
         self.eval_batch_size, self.seed = eval_batch_size, seed
         self.eval_rows, self.num_workers = eval_rows, num_workers
+        if trusted_rows < 0:
+            raise ValueError(f"data.trusted_rows must be >= 0, got {trusted_rows}")
+        self.trusted_rows = trusted_rows
         self.cache = Path(cache)
         self.bad_pictures = BadPictures(bad_pictures, max_bad_share).check()
         self.pictures = Pictures(
@@ -92,6 +101,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             chunk_tokens=chunk_tokens,
         )
         self.views = {"dev": self.views_with([]), "test": self.views_with([])}
+        self._split: dict[str, tuple[list[int], list[int]]] = {}
         self._tables: dict[tuple[str, str], Dataset] = {}
 
     def views_with(self, ablations: Sequence[Ablation]) -> list[View]:
@@ -172,13 +182,10 @@ class CurriculumDataModule(pl.LightningDataModule):
         """
         task, ablation = view
         dataset = MultiTaskDataset({task: self.table(task, split)}, ablation, self._next(task))
-        rank, world = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        )
         costs = dataset.costs(task)
-        count = min(limit or len(costs), len(costs))
-        chosen = np.random.default_rng(0).permutation(len(costs))[:count]
-        rows = chosen[np.argsort(costs[chosen], kind="stable")][rank::world].tolist()
+        free = np.arange(len(costs)) if split != "dev" else np.array(self._dev_rows(task)[1])
+        chosen = free[np.random.default_rng(0).permutation(len(free))[:limit]]
+        rows = self._own(chosen[np.argsort(costs[chosen], kind="stable")])
         size = self.eval_batch_size
         batches = [[(task, r) for r in rows[i : i + size]] for i in range(0, len(rows), size)]
         return self._loader(dataset, batches, persistent=False)
@@ -188,6 +195,31 @@ class CurriculumDataModule(pl.LightningDataModule):
         names = list(self.tasks)
         other = names[(names.index(task) + 1) % len(names)]
         return None if other == task else other
+
+    def trusted_batch(self) -> Batch:
+        """This process's share of all tasks' trusted rows, as one batch.
+
+        Raises:
+            ValueError: ``trusted_rows`` is 0.
+        """
+        if not self.trusted_rows:
+            raise ValueError("data.trusted_rows is 0, but the weighting learns from such rows")
+        dataset = MultiTaskDataset(self.tables("dev"))
+        rows = [(t, r) for t in self.tasks for r in self._own(np.array(self._dev_rows(t)[0]))]
+        return self.collator(dataset.__getitems__(rows))
+
+    def _dev_rows(self, task: str) -> tuple[list[int], list[int]]:
+        """Trusted rows, and those left to choose checkpoints by."""
+        if task not in self._split:
+            self._split[task] = trusted_split(self.table(task, "dev"), self.trusted_rows)
+        return self._split[task]
+
+    def _own(self, rows: NDArray[np.int64]) -> list[int]:
+        """This process's share of some rows."""
+        rank, world = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
+        return rows[rank::world].tolist()
 
     def _loader(self, dataset: MultiTaskDataset, batches: Any, persistent: bool) -> DataLoader[Any]:
         workers = self.num_workers if persistent else 0

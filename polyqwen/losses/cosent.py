@@ -1,5 +1,7 @@
 """Order-aware loss for scored pairs, an alternative to score regression plus hinge."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -24,6 +26,8 @@ class CoSENTLoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()

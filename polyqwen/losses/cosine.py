@@ -1,5 +1,7 @@
 """Pull of each query towards its positive."""
 
+from typing import ClassVar
+
 from torch import nn
 
 from polyqwen.losses.reduction import mean
@@ -13,6 +15,8 @@ class CosineLoss(nn.Module):
     On unit vectors it is half the alignment of Wang & Isola 2020, arXiv 2005.10242. It has no
     negatives: alone it is minimised by equal embeddings for everything.
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows."""

@@ -1,5 +1,7 @@
 """Loss of the picture tasks (OCR, visual question answering)."""
 
+from typing import ClassVar
+
 from torch import nn
 
 from polyqwen.losses import checks
@@ -21,6 +23,8 @@ class GroundedLoss(nn.Module):
     Attributes:
         temperature, triplet_weight: may be set from outside at any time.
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def __init__(
         self,

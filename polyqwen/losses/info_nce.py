@@ -1,6 +1,7 @@
 """Contrastive loss over in-batch documents and hard negatives."""
 
 import warnings
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class InfoNCELoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()

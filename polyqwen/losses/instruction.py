@@ -1,5 +1,7 @@
 """Loss of instruction following, text to text."""
 
+from typing import ClassVar
+
 from torch import nn
 
 from polyqwen.losses.cosine import CosineLoss
@@ -20,6 +22,8 @@ class InstructionLoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
 """Pairwise hinge that orders predicted similarities as the scores do."""
 
+from typing import ClassVar
+
 from torch import nn
 
 from polyqwen.losses import checks
@@ -20,6 +22,8 @@ class PairwiseRankLoss(nn.Module):
     Args:
         margin: m >= 0, in units of ŝ (half a cosine).
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def __init__(self, margin: float = 0.05) -> None:
         super().__init__()

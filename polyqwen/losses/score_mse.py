@@ -1,5 +1,7 @@
 """Regression of the given similarity scores."""
 
+from typing import ClassVar
+
 from torch import nn
 
 from polyqwen.losses import checks
@@ -17,6 +19,8 @@ class ScoreMSELoss(nn.Module):
     arXiv 1908.10084. As in the former, the cosine is moved to [0, 1] first, so a score of 0 asks
     for opposite embeddings and 0.5 for orthogonal ones.
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows; raises ValueError where the pairs have no scores."""

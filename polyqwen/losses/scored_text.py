@@ -1,5 +1,7 @@
 """Loss of text pairs with similarity scores."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
@@ -31,6 +33,8 @@ class ScoredTextLoss(nn.Module):
     Attributes:
         temperature, score_weight, rank_weight: may be set from outside at any time.
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """Margin between the positive and the hardest negative."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -32,6 +34,8 @@ class TripletLoss(nn.Module):
         given_only: take n_i from the hard negatives given for row i only, instead of from all
             documents and hard negatives of the batch.
     """
+
+    lower_bound: ClassVar[float] = 0.0
 
     def __init__(self, margin: float = 0.2, given_only: bool = False) -> None:
         super().__init__()

@@ -14,11 +14,18 @@ SPACE = {
     "effective rank": "space/{}/effective_rank",
     "modality gap": "space/{}/modality_gap",
 }
+GRADIENTS = {
+    "gradient norms": "weighting/gradient_norm/{}",
+    "mean cosine to the other tasks' gradients": "weighting/cosine/{}",
+}
 RETRIEVAL = {"recall@1": "recall@1", "MRR": "mrr", "nDCG@10": "ndcg@10"}
 
 
 def dashboard_layout(
-    tasks: Sequence[str], scored: Iterable[str] = (), schedules: Iterable[str] = ()
+    tasks: Sequence[str],
+    scored: Iterable[str] = (),
+    schedules: Iterable[str] = (),
+    gradients: bool = False,
 ) -> Layout:
     """The layout for `SummaryWriter.add_custom_scalars`: category → chart → tags.
 
@@ -29,11 +36,15 @@ def dashboard_layout(
         tasks: all tasks of the run.
         scored: those with scored pairs.
         schedules: what ``schedule/<name>`` is logged for.
+        gradients: whether the weighting compares the tasks' gradients.
     """
+    compared = GRADIENTS if gradients else {}
     layout: Layout = {
         "task weights": {
             "weights λ · boost, as applied": _chart("weight/{}", tasks),
             "share of the total loss": _chart("train/share/{}", tasks),
+            "weighted losses": _chart("train/weighted_loss/{}", tasks),
+            **{title: _chart(tag, tasks) for title, tag in compared.items()},
         },
         "retrieval, validation": {
             title: _chart(f"val/{{}}/{metric}", tasks) for title, metric in RETRIEVAL.items()

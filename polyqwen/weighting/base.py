@@ -4,38 +4,39 @@ import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.record import WeightUpdate
+from polyqwen.weighting.statistics import Decision, Statistics
 
 _ROWS = ("loss_sum", "relative_sum", "loss_count", "batch_count", "skipped")
-
-
-class Window(NamedTuple):
-    """Statistics of one window over all ranks; float64 on the CPU, each (T,)."""
-
-    loss: Tensor  # mean loss per row, 0 where unseen
-    relative: Tensor  # mean of loss / chance level, 0 where unseen
-    rows: Tensor
-    batches: Tensor  # micro-batches in which the task was present, over all ranks
-    skipped: Tensor  # micro-batches left out because their loss was not finite
+_TINY = 1e-12  # stands for a loss at its lower bound where one divides by it
 
 
 class Weighting(nn.Module, ABC):
-    """Base of all strategies: collects losses, and turns a window of them into task weights.
+    """Base of all strategies: collects statistics, and turns them into one weight per task.
 
-    After each micro-batch ``observe`` adds its losses; every few optimizer steps (each step while
-    `every_step` is true) ``update`` reads the window, sets new base weights and starts the next
-    one; ``weights`` gives λ, one per task, without a graph. A task without rows is absent, which is
-    not the same as a loss of zero.
+    After each micro-batch ``observe`` adds its losses; when ``due``, ``update`` reads the window,
+    sets new base weights and starts the next one; ``weights`` gives λ, one per task, without a
+    graph. A task without rows is absent, which is not the same as a loss of zero.
 
-    All state is in buffers of fixed shape and stays float64 under half-precision training. Each
-    rank collects its own losses; `sync` is the one place where they are added up. A checkpoint in
-    the middle of a window must hold every rank's ``pending`` (`WeightUpdater` sees to it).
+    *When*: most strategies learn from a step for the next ones (``lag`` 1). One that is `in_step`
+    weighs a step by the statistics of that very step (``lag`` 0), unless gradients are accumulated:
+    then the step is not complete when its first micro-batch needs weights, and the lag is 1 too.
+
+    *Where*: all state is in buffers of fixed shape, float64 also under half-precision training, and
+    T × T algebra runs in float64 on the CPU. Each rank collects its own sums; `sync` is the one
+    place where they are added up. A checkpoint in the middle of a window must hold every rank's
+    ``pending`` (`WeightUpdater` sees to it).
+
+    *Not finite*: losses that are not are left out and counted; a Gram matrix or an answer that is
+    not, or a missing loss in an `in_step` strategy, leaves the weights as they were (``kept``
+    counts such updates).
 
     Args:
         static: task -> weight, > 0; the weights to start from, and the order of tasks.
@@ -45,9 +46,14 @@ class Weighting(nn.Module, ABC):
         ValueError: no tasks, a window without steps, or a weight is not a finite number > 0.
     """
 
+    in_step: ClassVar[bool] = False
+    needs_bounds: ClassVar[bool] = False  # divides by losses or takes their logarithm
+    needs_trusted: ClassVar[bool] = False
+
     base: Tensor  # (T,)
     window: Tensor  # (5, T), sums over all ranks up to the last sync
     pending: Tensor  # (5, T), sums of this rank since then
+    kept: Tensor  # ()
     task_ids: Tensor  # (T,)
 
     def __init__(self, static: Mapping[str, float], eval_steps: int = 100) -> None:
@@ -65,17 +71,50 @@ class Weighting(nn.Module, ABC):
                 )
         self.tasks = tuple(static)
         self.static = torch.tensor(list(static.values()), dtype=torch.float64)
+        self.lower_bounds = torch.zeros_like(self.static)
+        self.gram: Gram | None = None  # collects the tasks' gradients, for strategies that use them
+        self.lag = 0 if self.in_step else 1
         self.register_buffer("base", self.static.clone())
         self.register_buffer("window", self.static.new_zeros(len(_ROWS), len(self.tasks)))
         self.register_buffer("pending", torch.zeros_like(self.window))
+        self.register_buffer("kept", torch.tensor(0))
         self.register_buffer(
             "task_ids", torch.tensor([zlib.crc32(task.encode()) for task in self.tasks])
         )
 
+    def bind(self, lower_bounds: Mapping[str, float | None], accumulate: int = 1) -> None:
+        """Tells what the strategy will weigh, before the first step.
+
+        Args:
+            lower_bounds: task -> the least value of its loss, None where it has none.
+            accumulate: micro-batches in an optimizer step.
+
+        Raises:
+            ValueError: a loss without a lower bound, where the strategy divides by losses.
+        """
+        unbounded = [task for task in self.tasks if lower_bounds[task] is None]
+        if unbounded and self.needs_bounds:
+            raise ValueError(
+                f"weighting={type(self).__name__} divides by losses, but that of "
+                f"{', '.join(unbounded)} has no known lower bound; give the loss a lower_bound, or "
+                "use a strategy that compares gradients"
+            )
+        known = [lower_bounds[task] or 0.0 for task in self.tasks]
+        self.lower_bounds = torch.tensor(known, dtype=torch.float64)
+        self.lag = 0 if self.in_step and accumulate == 1 else 1
+
     @property
-    def every_step(self) -> bool:
-        """Whether `update` is due after every optimizer step, not only every few."""
+    def needs_after(self) -> bool:
+        """Whether `observe_after` wants the losses of the same rows after each optimizer step."""
         return False
+
+    def observe_after(self, losses: Tensor) -> None:
+        """Takes the step's own losses, (T,), as they are after it; NaN where a task is absent."""
+        raise NotImplementedError(f"{type(self).__name__} asks for no second look")
+
+    def due(self, step: int) -> bool:
+        """Whether the statistics of optimizer step ``step``, counted from 0, complete a window."""
+        return (step + self.lag) % self.eval_steps == 0
 
     @property
     def loss_sum(self) -> Tensor:
@@ -120,57 +159,96 @@ class Weighting(nn.Module, ABC):
 
     @torch.no_grad()
     def sync(self) -> None:
-        """Adds the losses of all ranks to the window; a collective, so call it on all of them."""
+        """Adds up all ranks' sums and gradients; a collective, so call it on all of them."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(self.pending)
+            if self.gram is not None:
+                self.gram.all_reduce()
         self.window += self.pending
         self.pending.zero_()
 
     @torch.no_grad()
-    def update(self, step: int) -> WeightUpdate | None:
+    def update(self, step: int, trusted: Tensor | None = None) -> WeightUpdate | None:
         """Ends the window: sets new base weights from it; None where there is nothing to report.
 
         Args:
             step: absolute optimizer step; all ranks call it at the same one.
+            trusted: (T,) for strategies that need it; see `Statistics`.
         """
-        self.sync()
-        loss_sum, relative_sum, rows, batches, skipped = self.window.cpu().clone()
-        per_row = 1.0 / rows.clamp_min(1.0)
-        window = Window(loss_sum * per_row, relative_sum * per_row, rows, batches, skipped)
-        self.window.zero_()
+        statistics = self._statistics(step, trusted)
         old = self.base.cpu().clone()
-        result = self._next(step, window, old)
-        if result is None:
+        decision = self._checked(statistics, old)
+        if decision is None:
             return None
-        new, reason, notes = result
-        self.base.copy_(new)
-        for task, lost in self._named(window.skipped).items():
+        self.base.copy_(decision.weights)
+        notes = dict(decision.notes)
+        for task, lost in self._named(statistics.skipped).items():
             if lost:
                 notes[task] = "; ".join([*filter(None, [notes.get(task)]), f"{lost:g} not finite"])
-        seen = self._named(rows)
         return WeightUpdate(
             step=step,
-            mean_losses={t: v for t, v in self._named(window.loss).items() if seen[t]},
-            relative_losses={t: v for t, v in self._named(window.relative).items() if seen[t]},
-            counts={task: int(value) for task, value in seen.items()},
+            mean_losses=self._named(statistics.loss, statistics.active),
+            relative_losses=self._named(statistics.relative, statistics.active),
+            counts={task: int(rows) for task, rows in self._named(statistics.rows).items()},
             old=self._named(old),
-            new=self._named(new),
-            reason=reason,
+            new=self._named(decision.weights),
+            reason=decision.reason,
             notes=notes,
+            causes={k: self._named(v, ~torch.isnan(v)) for k, v in decision.causes.items()},
         )
+
+    def _statistics(self, step: int, trusted: Tensor | None) -> Statistics:
+        self.sync()
+        loss_sum, relative_sum, rows, batches, skipped = self.window.cpu().clone()
+        self.window.zero_()
+        per_row = 1.0 / rows.clamp_min(1.0)
+        return Statistics(
+            step=step,
+            loss=loss_sum * per_row,
+            relative=relative_sum * per_row,
+            rows=rows,
+            batches=batches,
+            skipped=skipped,
+            gram=None if self.gram is None else self.gram.take(),
+            trusted=None if trusted is None else trusted.detach().cpu().double(),
+        )
+
+    def _checked(self, statistics: Statistics, old: Tensor) -> Decision | None:
+        """The strategy's decision, or the old weights where one cannot be had."""
+        gram = statistics.gram
+        if self.in_step and bool(statistics.skipped.any()):
+            why = "a loss"
+        elif gram is not None and not bool(torch.isfinite(gram).all()):
+            why = "a gradient"
+        else:
+            decision = self._next(statistics, old)
+            if decision is None or bool(torch.isfinite(decision.weights).all()):
+                return decision
+            why = "a new weight"
+        self.kept += 1
+        return Decision(old, f"weights kept: {why} is not finite ({int(self.kept)} times so far)")
 
     def weights(self, step: int) -> Tensor:
         """λ at optimizer step ``step``: (T,) float32 without a graph."""
         return self.base.float()
 
     @abstractmethod
-    def _next(
-        self, step: int, window: Window, old: Tensor
-    ) -> tuple[Tensor, str, dict[str, str]] | None:
-        """New base weights (T,), the reason and notes by task; None: nothing changes, no report."""
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision | None:
+        """New base weights from the window and the ``old`` ones (T,); None: no change, no report.
 
-    def _named(self, values: Tensor) -> dict[str, float]:
-        return dict(zip(self.tasks, values.tolist(), strict=True))
+        Own state is changed here and nowhere else.
+        """
+
+    def _excess(self, statistics: Statistics) -> Tensor:
+        """Mean losses above their lower bounds, (T,); meaningful for active tasks."""
+        return (statistics.loss - self.lower_bounds).clamp_min(_TINY)
+
+    def _named(self, values: Tensor, of: Tensor | None = None) -> dict[str, float]:
+        """(T,) values by task, of some tasks or all."""
+        named = dict(zip(self.tasks, values.tolist(), strict=True))
+        return (
+            named if of is None else {t: named[t] for t, o in zip(self.tasks, of, strict=True) if o}
+        )
 
     def _row(self, name: str) -> Tensor:
         return (self.window + self.pending)[_ROWS.index(name)]
@@ -188,3 +266,26 @@ class Weighting(nn.Module, ABC):
                 f"{self.tasks}; keep tasks and order, or load without the weighting's state"
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def scaled(weights: Tensor, active: Tensor, old: Tensor, normalize: str) -> Tensor:
+    """Weights of the active tasks, (T,), the others' left as they are.
+
+    "sum_to_T" scales the active ones to sum to their number, so that the strategy does not change
+    the learning rate; "none" leaves them. Weights whose sum is not positive have no such scale.
+    """
+    total = float(weights[active].sum())
+    if normalize == "sum_to_T" and total > 0.0:
+        weights = weights * int(active.sum()) / total
+    return torch.where(active, weights, old)
+
+
+def check(valid: bool, name: str, value: object, allowed: str) -> None:
+    """Raises `ValueError` for an argument of a strategy that is out of its range."""
+    if not valid:
+        raise ValueError(f"weighting.{name} must be {allowed}, got {value!r}")
+
+
+def check_normalize(normalize: str) -> None:
+    """As `check`, for the argument that many strategies share."""
+    check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")

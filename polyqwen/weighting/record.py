@@ -15,6 +15,7 @@ class WeightUpdate(NamedTuple):
         new: base weights after.
         reason: why these weights, in words.
         notes: task -> what was special about it; tasks without a note are left out.
+        causes: name -> task -> a number that led to the new weight.
     """
 
     step: int
@@ -25,6 +26,7 @@ class WeightUpdate(NamedTuple):
     new: dict[str, float]
     reason: str
     notes: dict[str, str]
+    causes: dict[str, dict[str, float]]
 
 
 def format_update(update: WeightUpdate) -> str:
@@ -35,6 +37,21 @@ def format_update(update: WeightUpdate) -> str:
         if task in update.mean_losses:
             mean, relative = update.mean_losses[task], update.relative_losses[task]
             seen = f"loss {mean:.4f} (relative {relative:.4f}, {update.counts[task]} rows)"
+        causes = "".join(
+            f", {name} {of[task]:.4g}" for name, of in update.causes.items() if task in of
+        )
         note = f" [{update.notes[task]}]" if task in update.notes else ""
-        parts.append(f"{task}: {seen} {old:.3f} → {update.new[task]:.3f}{note}")
+        parts.append(f"{task}: {seen}{causes} {old:.3f} → {update.new[task]:.3f}{note}")
     return f"step {update.step}: " + "; ".join(parts) + f" | {update.reason}"
+
+
+def scalars(update: WeightUpdate) -> dict[str, float]:
+    """The update by logger key: ``weighting/<what>/<task>``."""
+    tables: dict[str, dict[str, float]] = {
+        "mean_loss": update.mean_losses,
+        "relative_loss": update.relative_losses,
+        "rows": {task: float(rows) for task, rows in update.counts.items()},
+        "base": update.new,
+        **update.causes,
+    }
+    return {f"weighting/{name}/{t}": v for name, table in tables.items() for t, v in table.items()}

@@ -56,8 +56,6 @@ def read_run(found: Found) -> Run | Unfinished:
         return Unfinished(found, f"its files are damaged: {str(error).splitlines()[0][:100]}")
     except (OmegaConfBaseException, yaml.YAMLError):
         return Unfinished(found, "its config.yaml is damaged")
-    if settings.get("data.seed") == settings.get("seed"):
-        settings.pop("data.seed", None)
     compared = {k: v for k, v in settings.items() if is_compared(k) and k not in UNCOMPARED}
     return Run(found, record, compared, _overrides(folder))
 
@@ -87,4 +85,4 @@ def _overrides(folder: Path) -> dict[str, str]:
     except (OSError, yaml.YAMLError):
         return {}
     pairs = [str(item).lstrip("+").partition("=")[::2] for item in given]
-    return {k: v for k, v in pairs if is_compared(k) and k not in (*UNCOMPARED, "data.seed")}
+    return {k: v for k, v in pairs if is_compared(k) and k not in UNCOMPARED}

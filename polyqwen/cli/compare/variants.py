@@ -40,6 +40,7 @@ def _finished(run: Run) -> float:
 def _names(runs: Sequence[Run]) -> dict[int, str]:
     """id of a run -> name of its variant."""
     keys = _differing([run.settings for run in runs])
+    keys = [key for key in keys if not _follows_the_seed(key, runs)]
     groups: dict[Key, list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(repr(run.settings.get(key)) for key in keys), []).append(run)
@@ -52,6 +53,12 @@ def _names(runs: Sequence[Run]) -> dict[int, str]:
     return {
         id(run): label for label, own in zip(labels, groups.values(), strict=True) for run in own
     }
+
+
+def _follows_the_seed(key: str, runs: Sequence[Run]) -> bool:
+    """Whether a key such as ``data.seed`` is the seed of each run that has it."""
+    having = [run for run in runs if key in run.settings]
+    return key.endswith("seed") and all(r.settings[key] == r.record.seed for r in having)
 
 
 def _by_overrides(groups: Mapping[Key, list[Run]]) -> list[str] | None:

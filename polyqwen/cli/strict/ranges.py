@@ -26,6 +26,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "data.min_visual_tokens": (1, float("inf")),
     "data.max_visual_tokens": (1, float("inf")),
     "data.picture_cache_mb": (0, float("inf")),
+    "data.trusted_rows": (0, float("inf")),
     "data.num_workers": (0, 512),
     "data.max_bad_share": (0.0, 1.0),
     "data.source.train_rows": (1, float("inf")),

@@ -1,11 +1,13 @@
 """Static weights found by the run itself."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, Window
+from polyqwen.weighting.base import Weighting, check
+from polyqwen.weighting.statistics import Decision, Statistics
 
 
 class CalibratedWeighting(Weighting):
@@ -13,7 +15,7 @@ class CalibratedWeighting(Weighting):
 
     ``λ_t = T · (1 / l_t) / Σ_s (1 / l_s)``, l_t being the mean loss per row over the first
     ``steps`` windows in which task t was present. Before all tasks have that many, the given static
-    weights hold. A window is one optimizer step: `every_step` is true until the weights are frozen.
+    weights hold. A window is one optimizer step until the weights are frozen.
 
     Args:
         static: task -> weight until then, > 0.
@@ -24,6 +26,8 @@ class CalibratedWeighting(Weighting):
     Raises:
         ValueError: ``steps`` or ``loss_floor`` is out of range.
     """
+
+    needs_bounds: ClassVar[bool] = True
 
     total: Tensor  # (T,)
     rows: Tensor  # (T,)
@@ -38,33 +42,29 @@ class CalibratedWeighting(Weighting):
         eval_steps: int = 100,
     ) -> None:
         super().__init__(static, eval_steps)
-        if steps < 1:
-            raise ValueError(f"weighting.steps must be >= 1, got {steps}; 0 would be static")
-        if loss_floor <= 0.0:
-            raise ValueError(f"weighting.loss_floor must be > 0, got {loss_floor}; try 1e-3")
+        check(steps >= 1, "steps", steps, ">= 1 (0 would be static)")
+        check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
         self.steps, self.loss_floor = steps, loss_floor
         self.register_buffer("total", torch.zeros_like(self.base))
         self.register_buffer("rows", torch.zeros_like(self.base))
         self.register_buffer("steps_seen", torch.zeros_like(self.base, dtype=torch.int64))
         self.register_buffer("frozen", torch.tensor(False))
 
-    @property
-    def every_step(self) -> bool:
-        """Whether `update` is due after every optimizer step: until the weights are frozen."""
-        return not bool(self.frozen)
+    def due(self, step: int) -> bool:
+        """After every optimizer step, until the weights are frozen."""
+        return not bool(self.frozen) or super().due(step)
 
-    def _next(
-        self, step: int, window: Window, old: Tensor
-    ) -> tuple[Tensor, str, dict[str, str]] | None:
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision | None:
         if self.frozen:
-            return old, "calibrated weights, frozen", {}
-        due = (self.steps_seen.cpu() < self.steps) & (window.rows > 0)
-        self.total += torch.where(due, window.loss * window.rows, 0.0).to(self.total)
-        self.rows += torch.where(due, window.rows, 0.0).to(self.rows)
+            return Decision(old, "calibrated weights, frozen")
+        due = (self.steps_seen.cpu() < self.steps) & statistics.active
+        rows = torch.where(due, statistics.rows, 0.0)
+        self.total += (self._excess(statistics) * rows).to(self.total)
+        self.rows += rows.to(self.rows)
         self.steps_seen += due.to(self.steps_seen)
         if int(self.steps_seen.min()) < self.steps:
             return None
         self.frozen.fill_(True)
         inverse = 1.0 / (self.total / self.rows).cpu().clamp_min(self.loss_floor)
         new = inverse * len(self.tasks) / inverse.sum()
-        return new, f"inverse mean losses of {self.steps} steps per task, now frozen", {}
+        return Decision(new, f"inverse mean losses of {self.steps} steps per task, now frozen")

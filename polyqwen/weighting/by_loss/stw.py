@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, Window
+from polyqwen.weighting.base import Weighting, check
+from polyqwen.weighting.interval import AdaptiveInterval
+from polyqwen.weighting.statistics import Decision, Statistics
 
 
 class StrategicTaskWeighting(Weighting):
@@ -15,6 +18,11 @@ class StrategicTaskWeighting(Weighting):
     ``λ_t = β(step) · norm_t[(l̄ / l_t) · α_t]``, with l_t the mean loss of task t since the last
     update and l̄ the mean of l_t over the tasks seen (viPolyQwen, "Dynamic Task Weighting"). It
     balances loss *values*, not gradients, and rewards losses that fall to zero, hence the floor.
+
+    ``handover`` makes the way from the static weights continuous: the first update finds the
+    factors c_t = static_t / formula_t, and the k-th update after it multiplies the formula by
+    ``c_t^(1 − k / handover)``: static weights first, the formula alone in the end.
+    ``interval`` adapts the time between updates to how fast losses move.
 
     Deviations from the report: weights are normalised (their sum is a hidden learning rate), kept
     within bounds, and change gradually, also on the way back to the static weights. A task counts
@@ -34,11 +42,21 @@ class StrategicTaskWeighting(Weighting):
         bounds: smallest and largest base weight.
         rate_limit: largest factor of change per update, > 1; None: no limit.
         collect: "loss", or "relative" for losses divided by their chance level.
-        eval_steps: optimizer steps between updates, >= 1.
+        handover: updates over which the formula takes over from the static weights, >= 0; 0: at
+            once; None: never, the recalibrated α stays.
+        interval: None for a fixed one, or ``shortest`` and ``longest`` (optimizer steps), ``move``
+            and ``settle``: a largest relative change of a mean loss since the last update above
+            ``move`` halves the interval, one below ``settle`` doubles it.
+        eval_steps: optimizer steps between updates, >= 1; with ``interval``, to the first one.
 
     Raises:
         ValueError: an argument is out of range, or a static weight is outside ``bounds``.
     """
+
+    needs_bounds: ClassVar[bool] = True
+
+    correction: Tensor  # (T,) static weights over the formula's at the first update
+    updates: Tensor  # () updates that used the formula
 
     def __init__(
         self,
@@ -52,27 +70,39 @@ class StrategicTaskWeighting(Weighting):
         bounds: tuple[float, float] = (0.05, 20.0),
         rate_limit: float | None = 1.5,
         collect: str = "loss",
+        handover: int | None = 0,
+        interval: Mapping[str, Any] | None = None,
         eval_steps: int = 100,
     ) -> None:
         super().__init__(static, eval_steps)
         self.foundation, self.balance, self.until_step = _read_beta(beta)
         for task, factor in alpha.items():
-            _check(factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite")
+            check(factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite")
         low, high = bounds
-        _check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")
-        _check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
-        _check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
-        _check(min_samples >= 1, "min_samples", min_samples, ">= 1")
-        _check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
-        _check(0.0 < low < high, "bounds", bounds, "[low, high] with 0 < low < high")
-        _check(rate_limit is None or rate_limit > 1.0, "rate_limit", rate_limit, "> 1 or null")
+        check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")
+        check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
+        check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
+        check(min_samples >= 1, "min_samples", min_samples, ">= 1")
+        check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
+        check(0.0 < low < high, "bounds", bounds, "[low, high] with 0 < low < high")
+        check(rate_limit is None or rate_limit > 1.0, "rate_limit", rate_limit, "> 1 or null")
         for task, weight in static.items():
-            _check(low <= weight <= high, f"static.{task}", weight, f"within bounds {bounds}")
+            check(low <= weight <= high, f"static.{task}", weight, f"within bounds {bounds}")
         self.alpha = torch.tensor([alpha.get(t, 1.0) for t in self.tasks], dtype=torch.float64)
         self.normalize, self.collect = normalize, collect
         self.min_tasks, self.min_samples = min_tasks, min_samples
         self.loss_floor, self.low, self.high = loss_floor, low, high
         self.rate_limit = math.inf if rate_limit is None else rate_limit
+        check(handover is None or handover >= 0, "handover", handover, ">= 0 or null")
+        self.handover = handover
+        self.interval = None if interval is None else AdaptiveInterval(len(static), **interval)
+        self.register_buffer("correction", torch.ones_like(self.base))
+        self.register_buffer("updates", torch.tensor(0))
+
+    def due(self, step: int) -> bool:
+        """As `Weighting.due`, or when the adaptive interval says so."""
+        adapted = None if self.interval is None else self.interval.due(step)
+        return super().due(step) if adapted is None else adapted
 
     def beta(self, step: int) -> float:
         """β at ``step``: foundation before ``until_step``, balance from it on."""
@@ -83,19 +113,21 @@ class StrategicTaskWeighting(Weighting):
         """β(step) · base weights: (T,) float32."""
         return (self.beta(step) * self.base).float()
 
-    def _next(self, step: int, window: Window, old: Tensor) -> tuple[Tensor, str, dict[str, str]]:
-        seen = window.rows >= self.min_samples
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision:
+        seen = statistics.rows >= self.min_samples
         notes = {
             task: f"{rows:g} rows, {self.min_samples} needed"
-            for task, rows in self._named(window.rows).items()
+            for task, rows in self._named(statistics.rows).items()
             if 0 < rows < self.min_samples
         }
         if int(seen.sum()) < self.min_tasks:
             target = self.static
             reason = f"static weights: {int(seen.sum())} tasks seen, {self.min_tasks} needed"
         else:
-            target = torch.where(seen, self._strategic(window, seen), old)
+            target = torch.where(seen, self._strategic(statistics, seen), old)
             reason = f"inverse {self.collect}, normalize {self.normalize}"
+        if self.interval is not None:
+            reason += "; " + self.interval.adapt(statistics.step, statistics.loss, seen)
         floor = (old / self.rate_limit).clamp_min(self.low)
         ceiling = (old * self.rate_limit).clamp_max(self.high)
         new = target.clamp(floor, ceiling)
@@ -104,29 +136,34 @@ class StrategicTaskWeighting(Weighting):
                 notes[task] = "; ".join(
                     [*filter(None, [notes.get(task)]), f"held, aims {want:.3f}"]
                 )
-        return new, f"{reason}; beta {self.beta(step):g}", notes
+        return Decision(new, f"{reason}; beta {self.beta(statistics.step):g}", notes)
 
-    def _strategic(self, window: Window, seen: Tensor) -> Tensor:
+    def _strategic(self, statistics: Statistics, seen: Tensor) -> Tensor:
         """Target base weights (T,); meaningful where ``seen``."""
-        losses = window.loss if self.collect == "loss" else window.relative
+        losses = self._excess(statistics) if self.collect == "loss" else statistics.relative
         losses = losses.clamp_min(self.loss_floor)
         target = losses[seen].mean() / losses * self.alpha
         if self.normalize == "sum_to_T":
             target = target * seen.sum() / target[seen].sum()
-        return target
+        return target * self._handing_over(target, seen)
+
+    def _handing_over(self, formula: Tensor, seen: Tensor) -> Tensor | float:
+        """What is left of the static weights in the formula, (T,) factors."""
+        if self.handover == 0:
+            return 1.0
+        if not int(self.updates):
+            self.correction.copy_(torch.where(seen, self.static / formula, 1.0))
+        left = 1.0 if self.handover is None else 1.0 - int(self.updates) / self.handover
+        self.updates += 1
+        return self.correction.cpu() ** max(0.0, left)
 
 
 def _read_beta(beta: Mapping[str, float | None]) -> tuple[float, float, int | None]:
     keys = {"foundation", "balance", "until_step"}
-    _check(set(beta) == keys, "beta", dict(beta), f"a mapping of exactly {sorted(keys)}")
+    check(set(beta) == keys, "beta", dict(beta), f"a mapping of exactly {sorted(keys)}")
     foundation, balance, until_step = beta["foundation"], beta["balance"], beta["until_step"]
     for name, value in (("foundation", foundation), ("balance", balance)):
-        _check(value is not None and 0.0 < value < math.inf, f"beta.{name}", value, "> 0, finite")
-    _check(until_step is None or until_step >= 0, "beta.until_step", until_step, ">= 0 or null")
+        check(value is not None and 0.0 < value < math.inf, f"beta.{name}", value, "> 0, finite")
+    check(until_step is None or until_step >= 0, "beta.until_step", until_step, ">= 0 or null")
     assert foundation is not None and balance is not None
     return foundation, balance, None if until_step is None else int(until_step)
-
-
-def _check(valid: bool, name: str, value: object, allowed: str) -> None:
-    if not valid:
-        raise ValueError(f"weighting.{name} must be {allowed}, got {value!r}")

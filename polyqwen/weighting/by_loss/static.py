@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, Window
+from polyqwen.weighting.base import Weighting
+from polyqwen.weighting.statistics import Decision, Statistics
 
 
 class StaticWeighting(Weighting):
@@ -14,5 +15,5 @@ class StaticWeighting(Weighting):
         static: task -> weight, > 0.
     """
 
-    def _next(self, step: int, window: Window, old: Tensor) -> tuple[Tensor, str, dict[str, str]]:
-        return old, "static weights", {}
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision:
+        return Decision(old, "static weights")

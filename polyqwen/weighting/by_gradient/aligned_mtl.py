@@ -1,0 +1,53 @@
+"""Aligned-MTL: gradients made orthogonal and equally long."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.base import check
+from polyqwen.weighting.by_gradient.base import GradientWeighting
+from polyqwen.weighting.gram import Gram
+
+
+class AlignedMTL(GradientWeighting):
+    """The mean of the nearest orthogonal gradients: ``w = √s · V Λ^(−½) Vᵀ 1/T``, G = V Λ Vᵀ.
+
+    Senushkin et al., "Independent Component Alignment for Multi-Task Learning", 2023,
+    arXiv:2305.19000. The aligned gradients ``√s U Vᵀ`` are orthogonal with length √s, s an
+    eigenvalue of G. Promises ``g_0 · d ≥ 0`` for the mean g_0; a single task can lose (``g_t · d =
+    √s (G^½ 1/T)_t``). Weights can be negative.
+
+    Eigenvalues below T · 2.2e-16 of the largest are rounding and left out: next to a gradient 10⁷
+    times longer a task has hardly any weight. Deviation: equal preferences, 1/T.
+
+    Degenerate: opposite gradients of equal length, d = 0; equal ones share.
+
+    Args:
+        static: see `GradientWeighting`.
+        gram: likewise.
+        scale: which eigenvalue is s: "min" (paper), "median" or "mean".
+        normalize: see `GradientWeighting`.
+        eval_steps: likewise.
+    """
+
+    def __init__(
+        self,
+        static: Mapping[str, float],
+        gram: Gram,
+        scale: str = "min",
+        normalize: str = "sum_to_T",
+        eval_steps: int = 1,
+    ) -> None:
+        super().__init__(static, gram, normalize, eval_steps)
+        check(scale in ("min", "median", "mean"), "scale", scale, "'min', 'median' or 'mean'")
+        self.scale = scale
+
+    def solve(self, gram: Tensor, tasks: Tensor, step: int) -> Tensor:
+        """(M,)."""
+        values, vectors = torch.linalg.eigh(gram)  # ascending
+        kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+        values, vectors = values[kept], vectors[:, kept]
+        scales = {"min": values[0], "median": values.median(), "mean": values.mean()}
+        ratios = (scales[self.scale] / values).sqrt()
+        return vectors @ (ratios * vectors.mean(0))

@@ -1,0 +1,103 @@
+"""GradNorm: weights learned so that all tasks train at similar rates."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.base import Weighting, check, check_normalize, scaled
+from polyqwen.weighting.by_gradient.base import causes, with_gradient
+from polyqwen.weighting.gram import Gram
+from polyqwen.weighting.statistics import Decision, Statistics
+
+
+class GradNorm(Weighting):
+    """Gradient norms are pulled towards a common size, larger for tasks that lag behind.
+
+    With ``n_t = ‖w_t g_t‖`` and the loss ratio ``l_t / l_t(first)``, r_t being it divided by its
+    mean, the weights descend on ``Σ_t |n_t − stop(n̄ r_t^α)|``, whose gradient is ``sign(n_t − n̄
+    r_t^α) · ‖g_t‖``; then they are scaled (Chen et al., "GradNorm", 2018, arXiv:1711.02257). As in
+    the paper they change after the step that they were learned from.
+
+    Deviations: losses are taken above their lower bounds, and the first one of a task is the mean
+    of the first window in which it had company; weights start from the static ones, not from 1,
+    stay above ``floor``, and a task that is absent or alone keeps its own. The common part at which
+    gradients are taken is the Gram matrix's; LibMTL takes all shared parameters.
+
+    Args:
+        static: task -> weight to start from, > 0; the order of tasks.
+        gram: where gradients are taken; only their norms are used.
+        alpha: how strongly lagging tasks are favoured, >= 0; 0 makes norms equal.
+        lr: learning rate of the weights, > 0.
+        optimizer: "adam" (steps of about ``lr``, whatever the size of gradients) or "sgd" (the
+            plain rule, ``lr`` in units of weight per norm).
+        floor: least weight, in (0, 1).
+        normalize: "sum_to_T" (paper) scales the weights of tasks that took part to sum to their
+            number; "none" lets them drift.
+        eval_steps: optimizer steps between updates, >= 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    needs_bounds: ClassVar[bool] = True
+
+    first: Tensor  # (T,) first losses, 0 where there was none yet
+    moments: Tensor  # (2, T) Adam's
+    counts: Tensor  # (T,) updates of each weight
+
+    def __init__(
+        self,
+        static: Mapping[str, float],
+        gram: Gram,
+        alpha: float = 1.5,
+        lr: float = 0.025,
+        optimizer: Literal["adam", "sgd"] = "adam",
+        floor: float = 1e-3,
+        normalize: str = "sum_to_T",
+        eval_steps: int = 1,
+    ) -> None:
+        super().__init__(static, eval_steps)
+        check_normalize(normalize)
+        check(alpha >= 0.0, "alpha", alpha, ">= 0, e.g. 1.5")
+        check(lr > 0.0, "lr", lr, "> 0, e.g. 0.025")
+        check(optimizer in ("adam", "sgd"), "optimizer", optimizer, "'adam' or 'sgd'")
+        check(0.0 < floor < 1.0, "floor", floor, "in (0, 1), e.g. 0.001")
+        self.gram, self.alpha, self.lr, self.optimizer = gram, alpha, lr, optimizer
+        self.floor, self.normalize = floor, normalize
+        self.register_buffer("first", torch.zeros_like(self.base))
+        self.register_buffer("moments", self.static.new_zeros(2, len(self.tasks)))
+        self.register_buffer("counts", torch.zeros_like(self.base))
+
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision:
+        gram, active = statistics.gram, statistics.active
+        if gram is None or int((used := with_gradient(gram, active)).sum()) < 2:
+            return Decision(old, "fewer than two tasks with a gradient")
+        losses, first = self._excess(statistics), self.first.cpu()
+        first = torch.where(used & (first == 0.0), losses, first)
+        self.first.copy_(first)
+        ratios = torch.where(used, losses / first, 0.0)
+        rates = ratios / ratios[used].mean()  # r_t
+        norms = gram.diagonal().sqrt()
+        aims = (old * norms)[used].mean() * rates**self.alpha
+        slope = torch.sign(old * norms - aims) * norms
+        new = (old - self._step(slope, used)).clamp_min(self.floor)
+        new = scaled(new, used, old, self.normalize)
+        shown = causes(gram, used)
+        shown["training_rate"] = torch.where(used, rates, torch.nan)
+        notes = dict.fromkeys(self._named(old, active & ~used), "no gradient")
+        return Decision(new, f"GradNorm, alpha {self.alpha:g}", notes, shown)
+
+    def _step(self, slope: Tensor, used: Tensor) -> Tensor:
+        """How far the weights go down, (T,); Adam's moments move for the tasks present only."""
+        if self.optimizer == "sgd":
+            return self.lr * slope
+        (mean, square), counts = self.moments.cpu().clone(), self.counts.cpu() + used
+        mean = torch.where(used, 0.9 * mean + 0.1 * slope, mean)
+        square = torch.where(used, 0.999 * square + 0.001 * slope**2, square)
+        self.moments.copy_(torch.stack([mean, square]))
+        self.counts.copy_(counts)
+        counts = counts.clamp_min(1.0)
+        mean, square = mean / (1.0 - 0.9**counts), square / (1.0 - 0.999**counts)
+        return self.lr * mean / square.sqrt().clamp_min(torch.finfo(square.dtype).tiny)

@@ -1,0 +1,78 @@
+"""Small quadratic programs, solved exactly: over non-negative unknowns, and over the simplex."""
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.by_gradient.base import cosines
+
+_FLAT = 1e-13  # a slope below this, relative to the largest entry, is rounding
+
+
+def nonnegative_minimum(matrix: Tensor, linear: Tensor) -> Tensor:
+    """``argmin_{x ≥ 0} ½ xᵀ Q x − bᵀ x`` by active sets (Lawson and Hanson, 1974).
+
+    Exact up to rounding: one linear system per change of the set of positive unknowns. Among
+    several minima, unknowns with equal rows and equal b share their sum equally.
+
+    Args:
+        matrix: Q, (M, M), positive semi-definite.
+        linear: b, (M,), in the range of Q where Q is singular, else there is no minimum.
+    """
+    x, positive = torch.zeros_like(linear), torch.zeros_like(linear, dtype=torch.bool)
+    flat = _FLAT * float(torch.maximum(matrix.abs().max(), linear.abs().max()))
+    for _ in range(10 * len(x)):  # far more than it takes; ends a cycle made by rounding
+        slope = torch.where(positive, -torch.inf, linear - matrix @ x)
+        steepest = int(slope.argmax())
+        if not float(slope[steepest]) > flat:
+            break
+        positive[steepest] = True
+        x = _inner_minimum(matrix, linear, x, positive)
+    return _shared(matrix, linear, x)
+
+
+def _inner_minimum(matrix: Tensor, linear: Tensor, x: Tensor, positive: Tensor) -> Tensor:
+    """The minimum over the ``positive`` unknowns, dropping those that would turn negative."""
+    while bool(positive.any()):
+        inner = positive.nonzero().flatten()
+        target = torch.zeros_like(x)
+        block = matrix[inner][:, inner]
+        target[inner] = torch.linalg.pinv(block, hermitian=True) @ linear[inner]
+        if bool((target[inner] > 0.0).all()):
+            return target
+        blocked = positive & (target <= 0.0)
+        steps = torch.where(blocked, x / (x - target), torch.inf)
+        x = x + steps.min().nan_to_num(0.0) * (target - x)
+        positive &= ~(blocked & (steps == steps.min())) & ~steps.isnan()
+        x = torch.where(positive, x, 0.0)
+    return torch.zeros_like(x)
+
+
+def _shared(matrix: Tensor, linear: Tensor, x: Tensor) -> Tensor:
+    """The same sum and product with Q, spread over unknowns that nothing tells apart."""
+    near = 1e-12 * matrix.abs().max()
+    same = ((matrix[:, None] - matrix[None, :]).abs().amax(-1) <= near) & (
+        (linear[:, None] - linear[None, :]).abs() <= near
+    )
+    weights = same.to(x)
+    return weights @ x / weights.sum(1)
+
+
+def shortest(gram: Tensor) -> Tensor:
+    """``argmin_w ‖Σ_t w_t g_t‖`` with w ≥ 0 and Σ w = 1: the min-norm point of the convex hull.
+
+    With ``C`` the cosines, ``a_t = ‖g_min‖ / ‖g_t‖`` and ``u_t ∝ w_t ‖g_t‖``, minimising ``uᵀ C u +
+    (aᵀ u − 1)²`` over u ≥ 0 gives the same w up to its sum, and stays well conditioned when norms
+    differ by many orders of magnitude.
+
+    Args:
+        gram: (M, M), inner products of the g_t.
+    """
+    norms, unit = cosines(gram)
+    least = norms.min()
+    if float(least) == 0.0:
+        zero = (norms == 0.0).to(gram)
+        return zero / zero.sum()
+    near = least / norms
+    point = nonnegative_minimum(unit + near[:, None] * near[None, :], near)
+    weights = point * near
+    return weights / weights.sum()

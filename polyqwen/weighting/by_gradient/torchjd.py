@@ -1,0 +1,105 @@
+"""Any weighting of the TorchJD library that works on a Gram matrix."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.base import check
+from polyqwen.weighting.by_gradient.base import GradientWeighting
+from polyqwen.weighting.gram import Gram
+
+
+class TorchJD(GradientWeighting):
+    """Weights from a class of ``torchjd.aggregation`` (Quinton and Rey, 2024, arXiv:2406.16232).
+
+    For comparisons: the library is imported when this is built, and is no dependency otherwise. Its
+    random draws are seeded by seed and step, so that they are the same on all ranks. Classes with
+    state are refused, because the library's state does not survive a checkpoint.
+
+    Args:
+        static: see `GradientWeighting`.
+        gram: likewise.
+        name: of the class, e.g. "MGDAWeighting".
+        arguments: its keyword arguments.
+        seed: of its random draws, >= 0.
+        normalize: see `GradientWeighting`.
+        eval_steps: likewise.
+
+    Raises:
+        ValueError: no library, no such class, one that has state or that does not take a Gram
+            matrix, or arguments that it does not take.
+    """
+
+    def __init__(
+        self,
+        static: Mapping[str, float],
+        gram: Gram,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        normalize: str = "sum_to_T",
+        eval_steps: int = 1,
+    ) -> None:
+        super().__init__(static, gram, normalize, eval_steps)
+        check(seed >= 0, "seed", seed, ">= 0")
+        self.seed = seed
+        self._solver = _build(name, dict(arguments or {}))
+        with torch.random.fork_rng(devices=[]):
+            _try(self._solver, len(self.tasks), name, arguments)
+
+    def solve(self, gram: Tensor, tasks: Tensor, step: int) -> Tensor:
+        """(M,), on the scale of the library."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((self.seed * 1_000_003 + step) % 2**63)
+            return self._solver(gram).to(gram)
+
+
+def _build(name: str, arguments: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    try:
+        library = importlib.import_module("torchjd.aggregation")
+    except ImportError as error:
+        raise ValueError(
+            "weighting=torchjd needs the package torchjd: pip install torchjd==0.18.0, or choose "
+            f"another weighting ({error})"
+        ) from error
+    names = [n for n in dir(library) if n.endswith("Weighting") and n != "Weighting"]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)
+        raise ValueError(
+            f"weighting.name is {name!r}, no weighting of torchjd.aggregation; near: "
+            f"{', '.join(near)}"
+        )
+    kind = getattr(library, name)
+    if hasattr(kind, "reset"):
+        raise ValueError(
+            f"weighting.name {name} keeps a state that TorchJD cannot restore from a checkpoint; "
+            "use a weighting without state, or one of conf/weighting"
+        )
+    try:
+        return kind(**arguments)
+    except ImportError as error:
+        raise ValueError(f"weighting.name {name}: {_line(error)}; or use our own") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"weighting.arguments {arguments} do not suit {name}{inspect.signature(kind)}: "
+            f"{_line(error)}"
+        ) from error
+
+
+def _try(solver: Callable[[Tensor], Tensor], tasks: int, name: str, arguments: object) -> None:
+    try:
+        solver(torch.eye(tasks, dtype=torch.float64))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"weighting.name {name} with {arguments} does not work on a {tasks} x {tasks} Gram "
+            f"matrix: {_line(error)}"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

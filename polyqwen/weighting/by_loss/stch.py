@@ -1,0 +1,68 @@
+"""Smooth Tchebycheff scalarisation."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.base import Weighting, check, check_normalize, scaled
+from polyqwen.weighting.statistics import Decision, Statistics
+
+
+class SmoothTchebycheff(Weighting):
+    """Follows the task that is furthest behind, smoothly (STCH).
+
+    Lin et al., 2024 (arXiv 2402.19078). Minimises ``μ · logsumexp_t(log(l_t / n_t) / μ)``, n_t
+    being the loss that task t had in the warm-up (its nadir), so
+    ``λ_t = softmax_t(log(l_t / n_t) / μ) / l_t``. As μ → 0 it becomes the maximum. During the
+    warm-up it minimises ``Σ_t log l_t``; the nadir is a task's mean loss over the second half of
+    its warm-up steps.
+
+    Args:
+        static: task -> weight until the first step; the order of tasks.
+        mu: smoothness μ, > 0; the paper tries 0.01 to 1.
+        warmup: steps of each task before its nadir is known, >= 1.
+        normalize: "sum_to_T", or "none" for T times the exact gradient.
+        eval_steps: optimizer steps between updates, >= 1.
+    """
+
+    in_step: ClassVar[bool] = True
+    needs_bounds: ClassVar[bool] = True
+
+    total: Tensor  # (T,) sum of losses over the second half of the warm-up
+    seen: Tensor  # (T,) steps in which the task was present
+
+    def __init__(
+        self,
+        static: Mapping[str, float],
+        mu: float = 1.0,
+        warmup: int = 50,
+        normalize: str = "sum_to_T",
+        eval_steps: int = 1,
+    ) -> None:
+        super().__init__(static, eval_steps)
+        check(mu > 0.0, "mu", mu, "> 0, e.g. 1")
+        check(warmup >= 1, "warmup", warmup, ">= 1")
+        check_normalize(normalize)
+        self.mu, self.warmup, self.normalize = mu, warmup, normalize
+        self.register_buffer("total", torch.zeros_like(self.base))
+        self.register_buffer("seen", torch.zeros_like(self.base))
+
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision:
+        active, loss, seen = statistics.active, self._excess(statistics), self.seen.cpu()
+        first, last = self.warmup // 2, self.warmup  # steps of the second half
+        counted = active & (seen >= first) & (seen < last)
+        self.total += torch.where(counted, loss, 0.0).to(self.total)
+        self.seen += active.to(self.seen)
+        ready = active & (self.seen.cpu() > last)
+        weights = 1.0 / loss
+        behind = (loss * (last - first) / self.total.cpu()).log()
+        if ready.any():
+            soft = torch.where(ready, behind / self.mu, -torch.inf).softmax(0)
+            weights = torch.where(ready, int(ready.sum()) * soft / loss, weights)
+        return Decision(
+            scaled(weights, active, old, self.normalize),
+            f"{int(ready.sum())} of {int(active.sum())} tasks past the warm-up, mu {self.mu:g}",
+            causes={"behind": torch.where(ready, behind, torch.nan)},
+        )

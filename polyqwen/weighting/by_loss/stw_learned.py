@@ -1,0 +1,131 @@
+"""Strategic task weighting with learned α and β."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.base import check
+from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
+from polyqwen.weighting.statistics import Decision, Statistics
+
+
+class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
+    """STW whose α and β follow the losses of trusted rows, which are never trained on.
+
+    The report names learned α and β as future work and gives no rule; this one is ours. With v_t
+    the mean loss of task t's trusted rows and ``p_t = v_t / v_t(first)`` what is left of it:
+
+    ``log α_t ← log α_t + η (p_t / p̄ − 1)``: a task that has learnt less than the others, on rows
+    that it does not train on, gets more weight; α stays within a factor ``alpha_range`` of its
+    start. ``β ← β (1 + η_β)`` if p̄ fell since the last update, ``β (1 − η_β)`` if not, the sign
+    rule for step sizes; β stays within ``beta_bounds`` (the report's range is 0.8 to 1.2).
+
+    Args:
+        static: as in `StrategicTaskWeighting`, like all other arguments that are not named here.
+        alpha: task -> first factor, > 0.
+        beta: as there; the learned factor multiplies it.
+        alpha_rate: η, >= 0.
+        alpha_range: > 1.
+        beta_rate: η_β, in [0, 1).
+        beta_bounds: smallest and largest β.
+    """
+
+    needs_trusted: ClassVar[bool] = True
+
+    alpha: Tensor  # (T,)
+    beta_factor: Tensor  # ()
+    first: Tensor  # (T,) v at a task's first update, NaN before
+    last_progress: Tensor  # () p̄ at the last update, NaN before
+
+    def __init__(
+        self,
+        static: Mapping[str, float],
+        alpha: Mapping[str, float],
+        beta: Mapping[str, float | None],
+        alpha_rate: float = 0.5,
+        alpha_range: float = 4.0,
+        beta_rate: float = 0.02,
+        beta_bounds: tuple[float, float] = (0.8, 1.2),
+        normalize: str = "sum_to_T",
+        min_tasks: int = 2,
+        min_samples: int = 8,
+        loss_floor: float = 1e-3,
+        bounds: tuple[float, float] = (0.05, 20.0),
+        rate_limit: float | None = 1.5,
+        collect: str = "loss",
+        handover: int | None = 0,
+        interval: Mapping[str, Any] | None = None,
+        eval_steps: int = 100,
+    ) -> None:
+        settings: dict[str, Any] = {
+            "normalize": normalize,
+            "min_tasks": min_tasks,
+            "min_samples": min_samples,
+            "loss_floor": loss_floor,
+            "bounds": bounds,
+            "rate_limit": rate_limit,
+            "collect": collect,
+            "handover": handover,
+            "interval": interval,
+            "eval_steps": eval_steps,
+        }
+        super().__init__(static, alpha, beta, **settings)
+        check(alpha_rate >= 0.0, "alpha_rate", alpha_rate, ">= 0, e.g. 0.5")
+        check(alpha_range > 1.0, "alpha_range", alpha_range, "> 1, e.g. 4")
+        check(0.0 <= beta_rate < 1.0, "beta_rate", beta_rate, "in [0, 1), e.g. 0.02")
+        low, high = beta_bounds
+        inside = 0.0 < low <= min(self.foundation, self.balance)
+        inside = inside and max(self.foundation, self.balance) <= high
+        check(inside, "beta_bounds", beta_bounds, "[low, high] around beta's values")
+        self.alpha_rate, self.beta_rate, self.beta_bounds = alpha_rate, beta_rate, (low, high)
+        given = self.alpha
+        del self.alpha
+        self.register_buffer("alpha", given)
+        self.lowest, self.highest = given / alpha_range, given * alpha_range
+        self.register_buffer("beta_factor", torch.ones((), dtype=torch.float64))
+        self.register_buffer("first", torch.full_like(self.base, torch.nan))
+        self.register_buffer("last_progress", torch.full((), torch.nan, dtype=torch.float64))
+
+    def beta(self, step: int) -> float:
+        """The scheduled β times the learned factor, within ``beta_bounds``."""
+        low, high = self.beta_bounds
+        return min(max(super().beta(step) * float(self.beta_factor), low), high)
+
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision:
+        progress = self._progress(statistics)
+        known = ~torch.isnan(progress)
+        if known.any():
+            mean = progress[known].mean()
+            self._learn_alpha(torch.where(known, progress / mean - 1.0, 0.0))
+            self._learn_beta(mean)
+        decision = super()._next(statistics, old)
+        causes = {"alpha": self.alpha.cpu().clone(), "trusted_progress": progress}
+        return decision._replace(causes=causes)
+
+    def _progress(self, statistics: Statistics) -> Tensor:
+        """p, (T,); NaN for tasks not in training now or without trusted rows."""
+        trusted = statistics.trusted
+        if trusted is None:
+            return torch.full_like(self.static, torch.nan)
+        value = (trusted - self.lower_bounds).clamp_min(1e-12)
+        value = torch.where(statistics.active & torch.isfinite(value), value, torch.nan)
+        first = self.first.cpu()
+        self.first.copy_(torch.where(torch.isnan(first), value, first))
+        return value / self.first.cpu()
+
+    def _learn_alpha(self, behind: Tensor) -> None:
+        moved = self.alpha.cpu() * torch.exp(self.alpha_rate * behind)
+        self.alpha.copy_(moved.clamp(self.lowest, self.highest))
+
+    def _learn_beta(self, progress: Tensor) -> None:
+        last = float(self.last_progress)
+        if last == last:  # not the first time
+            better = float(progress) < last
+            factor = float(self.beta_factor) * (
+                1 + self.beta_rate if better else 1 - self.beta_rate
+            )
+            low, high = self.beta_bounds
+            self.beta_factor.fill_(min(max(factor, low / self.foundation), high / self.balance))
+        self.last_progress.copy_(progress)

@@ -1,0 +1,130 @@
+"""Where inner products of the tasks' gradients come from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Graph(NamedTuple):
+    """The places of a training step's graph at which gradients can be taken.
+
+    Attributes:
+        pooled: (N, H) features of all contents that go into the projection.
+        projected: (N, D) what comes out of it, before the embeddings' normalisation.
+        parameters: all trained parameters.
+    """
+
+    pooled: Tensor
+    projected: Tensor
+    parameters: Sequence[nn.Parameter]
+
+
+class Gram(ABC):
+    """Collects one gradient vector per task and gives their inner products.
+
+    ``G = (1/A²) · S Sᵀ`` with ``S = Σ over the step's A micro-batches and all ranks`` of the
+    gradients (T, P). Sums are formed before the product: a mean of every rank's own Gram matrix
+    would be another matrix, too large on the diagonal.
+    """
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None  # (T, P)
+        self._batches = 0
+
+    def add(self, losses: Sequence[Tensor | None], graph: Graph) -> None:
+        """Adds one micro-batch.
+
+        Args:
+            losses: of each task over the rows of all ranks, with a graph; None where absent. The
+                tasks present must be the same on all ranks.
+            graph: of this rank.
+        """
+        with torch.autocast(graph.projected.device.type, enabled=False):
+            rows = [None if loss is None else self.gradient(loss, graph) for loss in losses]
+        zero = next(row for row in rows if row is not None).new_zeros(())
+        stacked = torch.stack(
+            [zero.expand(self.size(graph)) if row is None else row for row in rows]
+        )  # (T, P)
+        self._sums = stacked if self._sums is None else self._sums + stacked
+        self._batches += 1
+
+    def all_reduce(self) -> None:
+        """Sums the gradients of all ranks, each of which holds its part times their number."""
+        if self._sums is not None:
+            dist.all_reduce(self._sums)
+            self._sums = self._sums / dist.get_world_size()
+
+    def take(self) -> Tensor | None:
+        """(T, T) float64 on the CPU, or None if nothing was added; starts anew."""
+        if self._sums is None:
+            return None
+        sums = self._sums.double() / self._batches
+        self._sums, self._batches = None, 0
+        return (sums @ sums.T).cpu()
+
+    @abstractmethod
+    def gradient(self, loss: Tensor, graph: Graph) -> Tensor:
+        """One task's gradient on this rank, (P,) float32; keeps the graph."""
+
+    @abstractmethod
+    def size(self, graph: Graph) -> int:
+        """P."""
+
+
+class SharedHeadGram(Gram):
+    """Gradients of a virtual last layer, ``δᵀ h`` with δ the gradient at the projection's output.
+
+    Were there one more linear map W from the pooled features h (N, H) to the output, this would be
+    its gradient, (D, H). Needs no pass through the encoder: T small backward passes from the losses
+    to the output. Tasks own different rows, so gradients at the rows themselves never meet; these
+    do.
+    """
+
+    def gradient(self, loss: Tensor, graph: Graph) -> Tensor:
+        """One task's (D · H,)."""
+        (delta,) = torch.autograd.grad(loss, graph.projected, retain_graph=True)  # (N, D)
+        return (delta.float().T @ graph.pooled.detach().float()).flatten()
+
+    def size(self, graph: Graph) -> int:
+        """D · H."""
+        return graph.projected.shape[1] * graph.pooled.shape[1]
+
+
+class SummedRepresentationGram(Gram):
+    """Gradients at the projection's output summed over rows, ``Σ_n δ_n``: those of a last bias.
+
+    The cheapest, and the coarsest: it overstates how much tasks agree (LibMTL's ``rep_grad``).
+    """
+
+    def gradient(self, loss: Tensor, graph: Graph) -> Tensor:
+        """One task's (D,)."""
+        (delta,) = torch.autograd.grad(loss, graph.projected, retain_graph=True)  # (N, D)
+        return delta.float().sum(0)
+
+    def size(self, graph: Graph) -> int:
+        """D."""
+        return graph.projected.shape[1]
+
+
+class FullParameterGram(Gram):
+    """Gradients of all trained parameters: the reference, at T more backward passes."""
+
+    def gradient(self, loss: Tensor, graph: Graph) -> Tensor:
+        """One task's (P,), zero where a parameter has no part in it."""
+        gradients = torch.autograd.grad(
+            loss, list(graph.parameters), retain_graph=True, allow_unused=True
+        )
+        return torch.cat(
+            [
+                torch.zeros_like(p).flatten() if g is None else g.float().flatten()
+                for p, g in zip(graph.parameters, gradients, strict=True)
+            ]
+        )
+
+    def size(self, graph: Graph) -> int:
+        """The number of trained parameters."""
+        return sum(p.numel() for p in graph.parameters)

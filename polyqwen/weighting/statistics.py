@@ -1,0 +1,51 @@
+"""What a strategy is told, and what it answers."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Statistics(NamedTuple):
+    """What is known at an update, over all ranks; float64 on the CPU, (T,) where nothing is said.
+
+    Attributes:
+        step: absolute optimizer step of the update.
+        loss: mean loss per row above its lower bound, 0 where absent.
+        relative: mean of loss / chance level, 0 where absent.
+        rows: rows behind them.
+        batches: micro-batches in which the task was present, over all ranks.
+        skipped: micro-batches left out because their loss was not finite.
+        gram: (T, T) inner products of the tasks' gradients, rows and columns of absent tasks zero;
+            None unless the strategy has a provider and two tasks were present.
+        trusted: mean loss of the trusted rows; None unless asked for.
+    """
+
+    step: int
+    loss: Tensor
+    relative: Tensor
+    rows: Tensor
+    batches: Tensor
+    skipped: Tensor
+    gram: Tensor | None = None
+    trusted: Tensor | None = None
+
+    @property
+    def active(self) -> Tensor:
+        """Tasks with rows, (T,) bool; absent is not the same as a loss of zero."""
+        return self.rows > 0
+
+
+class Decision(NamedTuple):
+    """A strategy's answer.
+
+    Attributes:
+        weights: (T,) new base weights.
+        reason: why these, in words.
+        notes: task -> what was special about it.
+        causes: name -> (T,) numbers that led there, NaN where a task has none; they are logged.
+    """
+
+    weights: Tensor
+    reason: str
+    notes: dict[str, str] = {}  # noqa: RUF012  (replaced, never changed)
+    causes: dict[str, Tensor] = {}  # noqa: RUF012
