@@ -1,4 +1,4 @@
-"""Trains an embedding model: python train.py [experiment=NAME] [key=value …]."""
+"""Trains an embedding model: python train.py [experiment=NAME] [study=NAME] [key=value …]."""
 
 from typing import Any
 
@@ -8,7 +8,12 @@ from polyqwen.cli.entry import command
 
 
 def main(cfg: DictConfig) -> None:
-    """One run, or one job of a sweep."""
+    """One run, one job of a sweep, or all runs of a study."""
+    if "study" in cfg:
+        from polyqwen.cli.study.command import run_study
+
+        return run_study(cfg, precheck)
+
     from polyqwen.cli.launch import device_count, launch, launched_outside
     from polyqwen.cli.resume import resume
 
@@ -20,6 +25,7 @@ def main(cfg: DictConfig) -> None:
         from polyqwen.cli.train import train
 
         train(cfg)
+    return None
 
 
 def precheck(values: dict[str, Any]) -> None:

@@ -2,25 +2,60 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 
 def main() -> None:
-    """Reads the command line and runs the command."""
+    """Reads the command line and runs the command; a user's mistake is one line."""
     parser = argparse.ArgumentParser(prog="python -m polyqwen")
-    commands = parser.add_subparsers(dest="command", required=True)
-    tokenizer = commands.add_parser("tokenizer", help="make a small tokenizer from a data folder")
-    tokenizer.add_argument("data", type=Path, help="folder with <task>/train.jsonl")
-    tokenizer.add_argument("--vocab-size", type=int, default=2048)
-    tokenizer.add_argument("--to", type=Path, required=True, help="folder to write")
+    commands = parser.add_subparsers(required=True)
+    _add_tokenizer(commands)
+    _add_compare(commands)
     arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        from polyqwen.cli.strict.report import told
 
+        text = told(error)
+        if text is None:
+            raise
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _add_tokenizer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("tokenizer", help="make a small tokenizer from a data folder")
+    command.add_argument("data", type=Path, help="folder with <task>/train.jsonl")
+    command.add_argument("--vocab-size", type=int, default=2048)
+    command.add_argument("--to", type=Path, required=True, help="folder to write")
+    command.set_defaults(run=_tokenizer)
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("compare", help="make a leaderboard of finished runs")
+    command.add_argument(
+        "folders", type=Path, nargs="+", help="folders of runs, of a sweep or of a study"
+    )
+    command.add_argument("--baseline", help="variant to compare with")
+    command.add_argument("--to", type=Path, help="folder to write; default: FOLDER/leaderboard")
+    command.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from polyqwen.cli.compare.command import compare
+
+    compare(arguments.folders, arguments.baseline, arguments.to)
+
+
+def _tokenizer(arguments: argparse.Namespace) -> None:
     from polyqwen.data.tokenizer import train_tokenizer
 
     files = sorted(arguments.data.glob("*/train.jsonl"))
     if not files:
-        parser.error(f"{arguments.data} has no <task>/train.jsonl")
+        raise ValueError(f"{arguments.data} has no <task>/train.jsonl")
     train_tokenizer(_texts(files), arguments.vocab_size, arguments.to)
     print(f"written to {arguments.to}; use it with model.tokens.tokenizer={arguments.to}")
 

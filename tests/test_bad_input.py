@@ -95,6 +95,10 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
     "text for a node": ("data.source=x", ("data.source", "_target_")),
     "unknown literal": ("trainer.precision=fp16", ("trainer.precision", "'bf16'")),
     "unknown ablation": ("ablations=[gray_pictures]", ("ablations[0]", "'grey_pictures'")),
+    "ablation of two tasks": (
+        "ablations=[wrong_prefix] task=[ocr] curriculum=single_phase",
+        ("ablations", "second task"),
+    ),
     "negative seed": ("seed=-1", ("seed", "at least 0")),
     "no validation": ("validate_every=0", ("validate_every", "at least 1")),
     "batch of none": ("data.rows_per_task.ocr=0", ("data.rows_per_task.ocr", "at least 1")),
@@ -124,6 +128,14 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
     "interpolation, nearly": ("schedule_steps=${validate_evry}", ("'validate_every'",)),
     "value still missing": ("data=folder", ("data.root", "has no value")),
     "no data folder": ("data=folder data.root=/nowhere", ("data.root=/nowhere", "not a folder")),
+    "unknown study": ("study=wheighting", ("study=wheighting", "'weighting'")),
+    "misspelt key of a study": ("study=weighting study.job=2", ("study.job", "'jobs'")),
+    "unknown key of a study": ("study=weighting +study.x=2", ("study.x", "unknown key")),
+    "text for a study's jobs": ("study=weighting study.jobs=two", ("study.jobs", "whole number")),
+    "no seeds": ("study=weighting study.seeds=[]", ("study.seeds", "numbers >= 0")),
+    "seed of a study": ("study=weighting seed=3", ("seed=3", "study.seeds")),
+    "unknown baseline": ("study=weighting study.baseline=statc", ("study.baseline", "static")),
+    "a study's key without one": ("study.jobs=2", ("study",)),
     "no checkpoint": ("init_from=/nowhere.ckpt", ("init_from", "/nowhere.ckpt")),
 }
 

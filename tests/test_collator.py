@@ -6,17 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts
+from polyqwen.cli.build import Parts, build
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import mrope_positions
 from polyqwen.data.dataset import ABLATIONS, MultiTaskDataset, Row
+from tests.conftest import Configure
 from tests.test_encoder import IMAGE, tiny
 
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")
 
 
 def rows_of(parts: Parts, *addresses: tuple[str, int], ablation: str = "none") -> list[Row]:
-    return MultiTaskDataset(parts.data.tables("train"), ablation).__getitems__(addresses)
+    return MultiTaskDataset(parts.data.tables("train"), ablation, "ocr").__getitems__(addresses)
 
 
 def contents_of(batch: Batch) -> list[list[int]]:
@@ -115,13 +116,41 @@ MODEL = tiny().model
 def test_ablations_take_from_the_query_only(parts: Parts, ablation: str) -> None:
     plain = rows_of(parts, ("vqa_single", 3))[0]
     row = rows_of(parts, ("vqa_single", 3), ablation=ablation)[0]
-    assert row.document == plain.document and row.query.key == plain.query.key
+    wrong = "ocr" if ablation == "wrong_prefix" else None
+    assert row.document == plain.document._replace(prefix=wrong)
+    assert row.query.key == plain.query.key and row.query.prefix == wrong
     assert (row.query.ids == ()) == (ablation == "no_question")
     assert (row.query.image != plain.query.image) == (ablation == "shuffled_pictures")
     patches = parts.data.collator([row]).images.patches
     assert (patches.unique().numel() == 1) == (ablation == "grey_pictures")
     text = rows_of(parts, ("text_pair", 0), ablation="shuffled_pictures")[0]
     assert text == rows_of(parts, ("text_pair", 0))[0]
+
+
+def test_a_wrong_prefix_is_another_tasks_on_both_sides(parts: Parts) -> None:
+    address = ("text_pair", 0)
+    plain, wrong = (
+        rows_of(parts, address, ablation=ablation)[0] for ablation in ("none", "wrong_prefix")
+    )
+    own, other = (parts.data.tokens.frame(task, (), 0)[0] for task in ("text_pair", "ocr"))
+    for row, prefix in ((plain, own), (wrong, other)):
+        (ids,) = {tuple(chunk.ids[:, 0].tolist()) for chunk in parts.data.collator([row]).chunks}
+        assert set(ids) == {prefix}
+    assert own != other and wrong.query.ids == plain.query.ids
+
+
+def test_a_task_alone_has_no_wrong_prefix(configure: Configure) -> None:
+    with pytest.raises(ValueError, match="needs a second task"):
+        MultiTaskDataset({}, "wrong_prefix")
+    data = build(configure("task=[text_pair,ocr]")).data
+    views = data.views_with(["wrong_prefix", "shuffled_pictures"])
+    assert ("text_pair", "wrong_prefix") in views and (
+        "text_pair",
+        "shuffled_pictures",
+    ) not in views
+    (batch,) = data.eval_loader("dev", ("text_pair", "wrong_prefix"))
+    prefix = data.tokens.frame("ocr", (), 0)[0]
+    assert {int(i) for chunk in batch.chunks for i in chunk.ids[:, 0]} == {prefix}
 
 
 def test_unknown_ablation_is_refused(parts: Parts) -> None:

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.cli.strict.light import check_values
+from polyqwen.cli.study.composing import compose_all
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 GROUPS = ("data", "curriculum", "weighting", "optimizer", "callbacks", "trainer", "logger", "model")
+PARTS = ("model/encoder", "model/pooling", "model/projection")
 OPTIONS = sorted(
     f"{group}={path.stem}"
-    for group in (*GROUPS, "model/encoder", "model/pooling", "model/projection", "experiment")
+    for group in (*GROUPS, *PARTS, "experiment", "hparams_search", "study")
     for path in (CONF / group).glob("*.yaml")
     if path.stem != "base"
 )
@@ -74,6 +77,21 @@ def test_every_task_alone(task: str) -> None:
     cfg = composed(f"task=[{task}]", "curriculum=single_phase")
     assert list(cfg.tasks) == list(cfg.losses) == list(cfg.metrics) == [task]
     assert list(cfg.weighting.static) == [task]
+
+
+@pytest.mark.parametrize("name", ["weighting", "claims"])
+def test_every_run_of_the_studies_passes_the_check(name: str, tmp_path: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        study = instantiate(compose("train", overrides=[f"study={name}"]).study)
+        jobs = study.plan(tmp_path, ["curriculum.total_steps=200"])
+        configurations = compose_all(jobs, check_values)
+    assert len(jobs) == len(configurations) == len(study.variants) * 2 > 30
+    for job, cfg in configurations.items():
+        assert cfg.seed == cfg.data.seed == job.seed and cfg.curriculum.total_steps == 200
+        assert cfg.callbacks.last.dirpath == f"{tmp_path}/{job.variant}/seed_{job.seed}/checkpoints"
+    if name == "weighting":
+        there = {path.stem for path in (CONF / "weighting").glob("*.yaml")} - {"torchjd"}
+        assert there == set(study.variants)
 
 
 def test_experiments_say_what_they_are_for() -> None:

@@ -52,7 +52,10 @@ def trained(
 def test_a_run_leaves_results_checkpoints_and_logs(trained: tuple[Path, str]) -> None:
     out, text = trained
     results = json.loads((out / "results.json").read_text())
-    assert set(results) == {"trained", "untrained", "chance"}
+    assert set(results) == {"trained", "untrained", "chance", "forgetting", "timing"}
+    assert results["timing"]["steps"] == 6
+    assert 0 < 6 * results["timing"]["seconds_per_step"] < 3 * results["timing"]["fit_seconds"]
+    assert results["forgetting"]["task"] == "text_pair"
     assert set(results["untrained"]) == {"text_pair", "ocr", "vqa_single", "vqa_multi"}
     assert "ocr/shuffled_pictures" in results["trained"]
     assert 0 < results["chance"]["ocr"]["recall@1"] < 0.1

@@ -19,7 +19,7 @@ from polyqwen.cli.strict.errors import ConfigError, one_line
 from polyqwen.cli.strict.explain import COMPOSITION, explain
 from polyqwen.cli.strict.origin import origin
 from polyqwen.cli.strict.report import told
-from polyqwen.cli.strict.toplevel import CONF, Schema, schema_of
+from polyqwen.cli.strict.toplevel import CONF, STUDY, Schema, schema_of
 
 FULL = "HYDRA_FULL_ERROR"
 CONFIGURATION, RUN, INTERRUPTED = 2, 1, 130  # exit codes
@@ -45,9 +45,10 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
     @wraps(job)
     def checked(cfg: DictConfig) -> None:
         with errors_of_the_run(full):
-            values = check(cfg, _schema(name))
-            if precheck is not None:
-                precheck(values)
+            if cfg.get(STUDY) is None:  # a study checks each of its runs instead
+                values = check(cfg, _schema(name))
+                if precheck is not None:
+                    precheck(values)
             job(cfg)
 
     parser = get_args_parser()  # Hydra's own, whose error() prints the whole usage

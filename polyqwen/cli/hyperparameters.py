@@ -46,12 +46,17 @@ def hyperparameters(cfg: DictConfig, overrides: Sequence[str] | None = None) -> 
         values[group] = chosen or _class_name(cfg[group])
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
-        if override.is_delete() or any(f"{key}.".startswith(f"{n}.") for n in NOT_COMPARED):
+        if override.is_delete() or not is_compared(key):
             continue
         given = OmegaConf.select(cfg, key)
         plain = isinstance(given, bool | int | float | str)
         values[key] = given if plain else str(override.get_value_element_as_str())
     return values
+
+
+def is_compared(key: str) -> bool:
+    """Whether another value of a key makes another experiment."""
+    return not any(f"{key}.".startswith(f"{name}.") for name in NOT_COMPARED)
 
 
 def _saved_overrides(cfg: DictConfig) -> list[str]:

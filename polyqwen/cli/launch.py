@@ -111,7 +111,7 @@ def _signals_handed_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None
     try:
         yield
     finally:
-        _end(children)
+        end_processes(children)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -129,7 +129,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
         time.sleep(0.1)
 
 
-def _end(children: list[subprocess.Popen[bytes]]) -> None:
+def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
     """Asks the processes still running to end, and ends those that do not."""
     for child in children:
         if child.poll() is None:

@@ -30,10 +30,12 @@ def resume(cfg: DictConfig) -> None:
         raise ValueError("resume=auto and ckpt_path= are given; choose one of them")
     own = Path(cfg.run_dir)
     found = [p for p in own.parent.glob("*/checkpoints/last.ckpt") if p.parents[1] != own]
-    wanted = _settings(cfg, own)
+    wanted = comparable_settings(cfg, own)
     for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
         saved = path.parents[1] / "config.yaml"
-        other = _settings(OmegaConf.load(saved), path.parents[1]) if saved.is_file() else {}
+        other = (
+            comparable_settings(OmegaConf.load(saved), path.parents[1]) if saved.is_file() else {}
+        )
         changed = sorted(k for k in wanted.keys() | other.keys() if wanted.get(k) != other.get(k))
         if not changed:
             cfg.ckpt_path = str(path)
@@ -43,7 +45,7 @@ def resume(cfg: DictConfig) -> None:
     log.info("resume=auto: no equal run under %s, starting afresh", own.parent)
 
 
-def _settings(cfg: Any, folder: Path) -> dict[str, Any]:
+def comparable_settings(cfg: Any, folder: Path) -> dict[str, Any]:
     """What makes runs equal; the run's own folder is left out of paths."""
     flat = {k: v for k, v in flat_settings(cfg).items() if k.split(".")[0] not in OWN}
     return {k: v.replace(str(folder), "") if isinstance(v, str) else v for k, v in flat.items()}

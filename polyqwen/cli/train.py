@@ -2,13 +2,16 @@
 
 import json
 import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.callbacks.base import callbacks_of
 from polyqwen.callbacks.forgetting import ForgettingMonitor
+from polyqwen.callbacks.step_timer import StepTimer
 from polyqwen.cli.build import build, build_trainer, load_weights
 from polyqwen.cli.console import console
 from polyqwen.cli.results import Results, results_of
@@ -37,6 +40,8 @@ def train(cfg: DictConfig) -> Results:
     if cfg.baseline:
         trainer.test(model, datamodule=data, verbose=False)
         untrained = results_of(trainer.callback_metrics)
+    timer = StepTimer()
+    callbacks_of(trainer).append(timer)
     trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
     last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
     trainer.save_checkpoint(last, weights_only=False)  # also when no save was due at this step
@@ -46,18 +51,33 @@ def train(cfg: DictConfig) -> Results:
     chance = results_of(trainer.callback_metrics, "chance")
     if trainer.is_global_zero:
         report = {"trained": trained, "untrained": untrained, "chance": chance}
-        path = Path(cfg.run_dir) / "results.json"
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        forgetting = _forgetting(trainer)
+        _write(Path(cfg.run_dir), {**report, "forgetting": forgetting, "timing": timer.timing()})
         print_results(trained, untrained, chance, console=console())
-        _print_forgetting(trainer)
+        if forgetting is not None:
+            console().print(
+                "{task}, validation {metric}: {at_switch:.3f} at the switch, {end:.3f} at the "
+                "end".format(**forgetting)
+            )
         console().print(f"run: {cfg.run_dir}")
     return trained
 
 
-def _print_forgetting(trainer: pl.Trainer) -> None:
+def _write(folder: Path, report: dict[str, Any]) -> None:
+    """A results.json is whole or not there: it is what tells that a run is finished."""
+    temporary = folder / ".results.json.tmp"
+    temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / "results.json")
+
+
+def _forgetting(trainer: pl.Trainer) -> dict[str, Any] | None:
+    """What `ForgettingMonitor` saw; None in a run without a switch or a validation before it."""
     for callback in callbacks_of(trainer):
         if isinstance(callback, ForgettingMonitor) and callback.at_switch is not None:
-            console().print(
-                f"{callback.task}, validation {callback.metric}: {callback.at_switch:.3f} at the "
-                f"switch, {callback.now:.3f} at the end"
-            )
+            return {
+                "task": callback.task,
+                "metric": callback.metric,
+                "at_switch": callback.at_switch,
+                "end": callback.now,
+            }
+    return None

@@ -92,7 +92,7 @@ class Collator:
         contents = []
         for (task, side), shows in zip(sides, shown, strict=True):
             grid, start = (shows.grid, starts[shows]) if shows else ((0, 0), 0)
-            ids = self.tokens.frame(task, side.ids, grid[0] * grid[1])
+            ids = self.tokens.frame(side.prefix or task, side.ids, grid[0] * grid[1])
             contents.append(_Content(ids, grid, start))
         if not starts:
             return None, contents

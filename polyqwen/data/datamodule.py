@@ -15,7 +15,7 @@ from polyqwen.data.bad_pictures import BadPictures
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
-from polyqwen.data.dataset import Ablation, MultiTaskDataset
+from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.prepare import prepare
 from polyqwen.data.sampler import MicroBatchSampler, StepSampler
@@ -105,10 +105,14 @@ class CurriculumDataModule(pl.LightningDataModule):
         self._tables: dict[tuple[str, str], Dataset] = {}
 
     def views_with(self, ablations: Sequence[Ablation]) -> list[View]:
-        """All tasks as they are, and the tasks with pictures under each ablation."""
-        pictured = [name for name, task in self.tasks.items() if task.pictured]
+        """All tasks as they are, then under each ablation: of pictures those that have some."""
         plain: list[View] = [(task, "none") for task in self.tasks]
-        return plain + [(task, ablation) for task in pictured for ablation in ablations]
+        return plain + [
+            (name, ablation)
+            for name, task in self.tasks.items()
+            for ablation in ablations
+            if task.pictured or ablation not in OF_PICTURES
+        ]
 
     def table(self, task: str, split: str) -> Dataset:
         """The prepared rows of a split, made on first use."""
@@ -177,7 +181,7 @@ class CurriculumDataModule(pl.LightningDataModule):
                 pick all good or all bad pairs of a file in which they alternate.)
         """
         task, ablation = view
-        dataset = MultiTaskDataset({task: self.table(task, split)}, ablation)
+        dataset = MultiTaskDataset({task: self.table(task, split)}, ablation, self._next(task))
         costs = dataset.costs(task)
         free = np.arange(len(costs)) if split != "dev" else np.array(self._dev_rows(task)[1])
         chosen = free[np.random.default_rng(0).permutation(len(free))[:limit]]
@@ -185,6 +189,12 @@ class CurriculumDataModule(pl.LightningDataModule):
         size = self.eval_batch_size
         batches = [[(task, r) for r in rows[i : i + size]] for i in range(0, len(rows), size)]
         return self._loader(dataset, batches, persistent=False)
+
+    def _next(self, task: str) -> str | None:
+        """The task after this one in their order, the first after the last; None if it is alone."""
+        names = list(self.tasks)
+        other = names[(names.index(task) + 1) % len(names)]
+        return None if other == task else other
 
     def trusted_batch(self) -> Batch:
         """This process's share of all tasks' trusted rows, as one batch.

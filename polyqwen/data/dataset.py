@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from datasets import Dataset as Table
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-Ablation = Literal["none", "shuffled_pictures", "grey_pictures", "no_question"]
-ABLATIONS: tuple[Ablation, ...] = ("none", "shuffled_pictures", "grey_pictures", "no_question")
+Ablation = Literal["none", "shuffled_pictures", "grey_pictures", "no_question", "wrong_prefix"]
+ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
+OF_PICTURES: tuple[Ablation, ...] = ("shuffled_pictures", "grey_pictures", "no_question")
 
 
 class Side(NamedTuple):
@@ -21,6 +22,7 @@ class Side(NamedTuple):
     size: tuple[int, int]  # height and width of the picture's file
     key: int
     grey: bool = False  # show an empty grey picture of the same size instead
+    prefix: str | None = None  # task whose prefix it gets instead of its own
 
 
 class Row(NamedTuple):
@@ -41,13 +43,23 @@ class MultiTaskDataset(Dataset[Row]):
         tables: task → its prepared table.
         ablation: what the queries are deprived of, for evaluation: ``shuffled_pictures`` gives each
             the picture of another row, ``grey_pictures`` an empty one, ``no_question`` no text.
+            ``wrong_prefix`` gives queries and documents alike the prefix of another task.
+        other_task: the task whose prefix that is.
     """
 
-    def __init__(self, tables: dict[str, Table], ablation: Ablation = "none") -> None:
+    def __init__(
+        self,
+        tables: dict[str, Table],
+        ablation: Ablation = "none",
+        other_task: str | None = None,
+    ) -> None:
         if ablation not in ABLATIONS:
             raise ValueError(f"ablation must be one of {', '.join(ABLATIONS)}, got {ablation!r}")
+        if ablation == "wrong_prefix" and other_task is None:
+            raise ValueError("ablation wrong_prefix needs a second task to take a prefix from")
         self.tables = tables
         self.ablation = ablation
+        self.prefix = other_task if ablation == "wrong_prefix" else None
         self._chunks: dict[str, tuple[Any, NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
@@ -60,8 +72,8 @@ class MultiTaskDataset(Dataset[Row]):
         return Row(
             task=task,
             row=row,
-            query=query,
-            document=_side(record["document"]),
+            query=query._replace(prefix=self.prefix),
+            document=_side(record["document"])._replace(prefix=self.prefix),
             negatives=tuple(_side(negative) for negative in record["negatives"]),
             score=record["score"],
         )

@@ -114,6 +114,8 @@ def _check_tasks(values: Mapping[str, Any], known: Sequence[str]) -> None:
                 raise ConfigError(f"{table}.{name}", f"is missing; task {name} takes part")
     if not run:
         raise ConfigError("tasks", "there are none", f"use task=[{','.join(known[:2])}]")
+    if "wrong_prefix" in values["ablations"] and len(run) < 2:
+        raise ConfigError("ablations", "wrong_prefix needs a second task to take a prefix from")
     for where, name in _named(values):
         _check_task(where, name, known)
 

@@ -16,7 +16,7 @@ from yaml import MarkedYAMLError
 
 from polyqwen.cli.strict.errors import ConfigError, one_line, suggest
 from polyqwen.cli.strict.signatures import signature_of
-from polyqwen.cli.strict.toplevel import CONF
+from polyqwen.cli.strict.toplevel import CONF, STUDY
 
 Composition: TypeAlias = HydraException | OmegaConfBaseException | MarkedYAMLError
 COMPOSITION = (HydraException, OmegaConfBaseException, MarkedYAMLError)
@@ -86,6 +86,8 @@ def _unknown_key(override: str, cause: OmegaConfBaseException) -> ConfigError:
     where = cause.full_key or override
     parent = cause.parent_node
     name = where.rpartition(".")[2]
+    if where == STUDY:
+        return ConfigError(where, "no study is chosen", "add study=NAME")
     there = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
     possible = _parameters(parent)
     if name in possible:

@@ -25,13 +25,13 @@ def check_values(values: Mapping[str, Any]) -> None:
         ConfigError: a constructor refuses its arguments, or a file that must be there is not.
     """
     _check_files(values)
-    tasks = {name: _built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
-    _built("curriculum", values["curriculum"], {name: t.share for name, t in tasks.items()})
+    tasks = {name: built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
+    built("curriculum", values["curriculum"], {name: t.share for name, t in tasks.items()})
     for key, node in values["callbacks"].items():
         if isinstance((node or {}).get("schedule"), dict):
-            _built(f"callbacks.{key}.schedule", {**node["schedule"], "_partial_": False}, 0)
+            built(f"callbacks.{key}.schedule", {**node["schedule"], "_partial_": False}, 0)
     if values["data"]["source"]["_target_"] == FOLDER:
-        source = _built("data.source", values["data"]["source"])
+        source = built("data.source", values["data"]["source"])
         for name in tasks:
             for split in SPLITS:
                 source.reader(name, split)
@@ -40,12 +40,12 @@ def check_values(values: Mapping[str, Any]) -> None:
 
 def _check_torch_parts(values: Mapping[str, Any]) -> None:
     """Not the optimizer: making one imports the compiler, which takes a second."""
-    _built("weighting", values["weighting"])
+    built("weighting", values["weighting"])
     for name, node in values["losses"].items():
-        _built(f"losses.{name}", node)
+        built(f"losses.{name}", node)
     pooling, projection = values["model"]["pooling"], values["model"]["projection"]
-    _built("model.pooling", pooling, WIDTH)
-    _built("model.projection", projection, projection.get("output_size") or WIDTH)
+    built("model.pooling", pooling, WIDTH)
+    built("model.projection", projection, projection.get("output_size") or WIDTH)
 
 
 def _check_files(values: Mapping[str, Any]) -> None:
@@ -55,7 +55,7 @@ def _check_files(values: Mapping[str, Any]) -> None:
             raise ConfigError(key, f"there is no checkpoint {path}")
 
 
-def _built(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+def built(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
     """What the node's target returns; its `ValueError` as a `ConfigError` that names the key."""
     try:
         return instantiate(node, *args, _convert_="all", **kwargs)

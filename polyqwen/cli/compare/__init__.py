@@ -1,0 +1,1 @@
+"""python -m polyqwen compare: from runs' own files to a leaderboard."""

@@ -1,0 +1,91 @@
+"""Finds runs: single ones, those of a sweep, those of a study."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MANIFEST = "study.json"  # in the folder of a study
+
+
+class Found(NamedTuple):
+    """The folder of a run, finished or not.
+
+    Attributes:
+        folder: of the run.
+        variant: by its study's manifest; empty for runs of no study.
+        seed: by the manifest, else None.
+        note: what the manifest tells of a run that failed.
+    """
+
+    folder: Path
+    variant: str = ""
+    seed: int | None = None
+    note: str = ""
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[Found], list[dict[str, Any]]]:
+    """All runs in or under the folders, and the manifests of the studies among them.
+
+    Raises:
+        ValueError: a folder is missing or has no runs.
+    """
+    runs: dict[Path, Found] = {}
+    manifests = []
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"there is no folder {path}; give folders of runs, a sweep or a study")
+        studies = sorted({p.parent for p in path.rglob(MANIFEST)})
+        found = [] if studies == [path] else _plain_runs(path, studies)
+        for folder in studies:
+            manifest = read_manifest(folder)
+            manifests.append(manifest)
+            found += _runs_of_a_study(folder, manifest)
+        if not found:
+            raise ValueError(f"{path} has no runs: no folder in it has a config.yaml")
+        runs |= {run.folder.resolve(): run for run in found}
+    if len(manifests) > 1:  # two studies may have a variant of the same name
+        named = (
+            r._replace(variant=f"{r.folder.parents[1].name}/{r.variant}") if r.variant else r
+            for r in runs.values()
+        )
+        return list(named), manifests
+    return list(runs.values()), manifests
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The plan of a study as it stands in its folder.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest["runs"], list):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the manifest of a study, or is damaged") from error
+    return manifest
+
+
+def _runs_of_a_study(folder: Path, manifest: dict[str, Any]) -> list[Found]:
+    return [
+        Found(folder / run["folder"], run["variant"], run["seed"], run.get("error", ""))
+        for run in manifest["runs"]
+    ]
+
+
+def _plain_runs(path: Path, studies: Sequence[Path]) -> list[Found]:
+    """Folders with a run's configuration, saved by the run or, if it died early, by Hydra."""
+    folders = {p.parent for p in path.rglob("config.yaml") if p.parent.name != ".hydra"}
+    folders |= {p.parents[1] for p in path.rglob(".hydra/config.yaml")}
+    inside = [f for f in folders if not any(f == s or s in f.parents for s in studies)]
+    return [Found(folder) for folder in sorted(inside, key=_naturally)]
+
+
+def _naturally(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts job 10 after job 9."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(int(p.isdigit()), int(p) if p.isdigit() else 0, p) for p in parts]

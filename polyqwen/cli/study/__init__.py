@@ -1,0 +1,1 @@
+"""python train.py study=NAME: named variants × seeds, resumable, ending in a leaderboard."""

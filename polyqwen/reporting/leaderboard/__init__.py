@@ -1,0 +1,1 @@
+"""Finished runs beside each other: one row per variant, over seeds, against a baseline."""
