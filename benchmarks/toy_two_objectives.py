@@ -11,12 +11,7 @@ Strategies get a Gram matrix and give weights, as in training, on their papers' 
 is held against `EXPECTED`. Writes results as JSON and draws the paths.
 """
 
-import argparse
-import json
-import platform
-import time
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
