@@ -9,6 +9,7 @@ from torch import Tensor
 from polyqwen.weighting.base import Weighting, check, check_normalize, scaled
 from polyqwen.weighting.by_gradient.base import causes, with_gradient
 from polyqwen.weighting.gram import Gram
+from polyqwen.weighting.rule import AdamRule
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -44,8 +45,6 @@ class GradNorm(Weighting):
     needs_bounds: ClassVar[bool] = True
 
     first: Tensor  # (T,) first losses, 0 where there was none yet
-    moments: Tensor  # (2, T) Adam's
-    counts: Tensor  # (T,) updates of each weight
 
     def __init__(
         self,
@@ -64,11 +63,11 @@ class GradNorm(Weighting):
         check(lr > 0.0, "lr", lr, "> 0, e.g. 0.025")
         check(optimizer in ("adam", "sgd"), "optimizer", optimizer, "'adam' or 'sgd'")
         check(0.0 < floor < 1.0, "floor", floor, "in (0, 1), e.g. 0.001")
-        self.gram, self.alpha, self.lr, self.optimizer = gram, alpha, lr, optimizer
+        self.gram, self.alpha, self.lr = gram, alpha, lr
         self.floor, self.normalize = floor, normalize
         self.register_buffer("first", torch.zeros_like(self.base))
-        self.register_buffer("moments", self.static.new_zeros(2, len(self.tasks)))
-        self.register_buffer("counts", torch.zeros_like(self.base))
+        # norms may be of any size, so nothing but they sets the size of a step
+        self.rule = AdamRule(len(static), lr, epsilon=1e-300) if optimizer == "adam" else None
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         gram, active = statistics.gram, statistics.active
@@ -82,22 +81,15 @@ class GradNorm(Weighting):
         norms = gram.diagonal().sqrt()
         aims = (old * norms)[used].mean() * rates**self.alpha
         slope = torch.sign(old * norms - aims) * norms
-        new = (old - self._step(slope, used)).clamp_min(self.floor)
+        new = self._stepped(old, slope, used).clamp_min(self.floor)
         new = scaled(new, used, old, self.normalize)
         shown = causes(gram, used)
         shown["training_rate"] = torch.where(used, rates, torch.nan)
         notes = dict.fromkeys(self._named(old, active & ~used), "no gradient")
         return Decision(new, f"GradNorm, alpha {self.alpha:g}", notes, shown)
 
-    def _step(self, slope: Tensor, used: Tensor) -> Tensor:
-        """How far the weights go down, (T,); Adam's moments move for the tasks present only."""
-        if self.optimizer == "sgd":
-            return self.lr * slope
-        (mean, square), counts = self.moments.cpu().clone(), self.counts.cpu() + used
-        mean = torch.where(used, 0.9 * mean + 0.1 * slope, mean)
-        square = torch.where(used, 0.999 * square + 0.001 * slope**2, square)
-        self.moments.copy_(torch.stack([mean, square]))
-        self.counts.copy_(counts)
-        counts = counts.clamp_min(1.0)
-        mean, square = mean / (1.0 - 0.9**counts), square / (1.0 - 0.999**counts)
-        return self.lr * mean / square.sqrt().clamp_min(torch.finfo(square.dtype).tiny)
+    def _stepped(self, old: Tensor, slope: Tensor, used: Tensor) -> Tensor:
+        """The weights after a step down the slope, (T,); those of tasks that take part."""
+        if self.rule is None:
+            return old - self.lr * slope
+        return self.rule.step(old, slope, used)

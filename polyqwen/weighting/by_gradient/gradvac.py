@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polyqwen.weighting.base import check
 from polyqwen.weighting.by_gradient.base import GradientWeighting, cosines
-from polyqwen.weighting.by_gradient.pcgrad import step_generator
+from polyqwen.weighting.draws import step_generator
 from polyqwen.weighting.gram import Gram
 
 _LARGEST = 1.0 - 1e-6  # a usual cosine of ±1 could only be reached by an endless step

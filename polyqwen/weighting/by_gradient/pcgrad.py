@@ -7,6 +7,7 @@ from torch import Tensor
 
 from polyqwen.weighting.base import check
 from polyqwen.weighting.by_gradient.base import GradientWeighting
+from polyqwen.weighting.draws import step_generator
 from polyqwen.weighting.gram import Gram
 
 
@@ -65,8 +66,3 @@ class PCGrad(GradientWeighting):
             if j != i and inner < 0.0:
                 own[j] -= inner / float(gram[j, j])
         return own
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Random numbers that depend on the seed and the step only."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polyqwen.weighting.base import check
 from polyqwen.weighting.by_gradient.base import GradientWeighting
+from polyqwen.weighting.draws import step_seed
 from polyqwen.weighting.gram import Gram
 
 
@@ -55,7 +56,7 @@ class TorchJD(GradientWeighting):
     def solve(self, gram: Tensor, tasks: Tensor, step: int) -> Tensor:
         """(M,), on the scale of the library."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed * 1_000_003 + step) % 2**63)
+            torch.manual_seed(step_seed(self.seed, step))
             return self._solver(gram).to(gram)
 
 
