@@ -53,6 +53,7 @@ def run_study(cfg: DictConfig, precheck: Callable[[dict[str, Any]], None]) -> No
         _prepare([configurations[job] for job in waiting], study.jobs, folder, lock)
         run_jobs(waiting, len(jobs), study.jobs, lock, errors)
     except Stopped as stopped:
+        write_manifest(folder, study, jobs, given, errors)
         done = sum(read_results(job.folder) is not None for job in jobs)
         text = f"interrupted: {done} of {len(jobs)} runs finished; the same command goes on"
         print(text, file=sys.stderr, flush=True)
