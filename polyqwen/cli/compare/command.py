@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from polyqwen.cli.compare.folders import find_runs
-from polyqwen.cli.compare.reading import Run, Unfinished, read_run
+from polyqwen.cli.compare.reading import NOT_BEGUN, Run, Unfinished, read_run
 from polyqwen.cli.compare.variants import group_runs
 from polyqwen.cli.console import console
 from polyqwen.reporting.leaderboard.board import Board, build_board
@@ -44,7 +44,7 @@ def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None
     manifest = manifests[0] if len(manifests) == 1 else {}
     board = build_board(variants, baseline or _default_baseline(variants, manifest))
     claims = _claims(manifest, variants, board)
-    words = _words(board, groups, manifest, [*map(_told, unfinished), *notes])
+    words = _words(board, groups, manifest, [*_warnings(unfinished), *notes])
     out = out or (paths[0] if len(paths) == 1 else Path()) / "leaderboard"
     files = write_comparison(board, variants, claims, words, out)
     _print(board, claims, words, files)
@@ -67,12 +67,18 @@ def _told(run: Unfinished) -> str:
     return f"{name} does not count: {run.why}"
 
 
+def _warnings(unfinished: Sequence[Unfinished]) -> list[str]:
+    """A line for each run that began; the others are only counted."""
+    begun = [_told(run) for run in unfinished if run.why != NOT_BEGUN]
+    waiting = len(unfinished) - len(begun)
+    if len(begun) > MOST_WARNINGS:
+        begun = [*begun[:MOST_WARNINGS], f"and {len(begun) - MOST_WARNINGS} more"]
+    return [*begun, *([f"{waiting} runs have not begun"] if waiting else [])]
+
+
 def _words(
     board: Board, groups: dict[str, list[Run]], manifest: dict[str, Any], warnings: list[str]
 ) -> Words:
-    if len(warnings) > MOST_WARNINGS:
-        rest = len(warnings) - MOST_WARNINGS
-        warnings = [*warnings[:MOST_WARNINGS], f"and {rest} more"]
     if "baseline" in manifest and manifest["baseline"] not in groups:
         warnings.append(f"the study's baseline {manifest['baseline']} has no finished run")
     left_out = {t for own in groups.values() for r in own for t in r.record.tasks}
@@ -102,7 +108,7 @@ def _print(board: Board, claims: Sequence[Tested], words: Words, files: Sequence
     terminal.print(words.lead, highlight=False)
     terminal.print(terminal_table(board))
     for line in claim_lines(claims)[1]:
-        terminal.print(f"{line[1]}: {line[0]}; {line[5]}, p {line[6]}", highlight=False)
+        terminal.print(f"{line[1]}: {line[0]}; {line[2]} {line[5]}, p {line[6]}", highlight=False)
     for warning in words.warnings:
         terminal.print(f"note: {warning}", highlight=False)
     terminal.print(f"written to {files[0].parent}; open {files[0]}", highlight=False)

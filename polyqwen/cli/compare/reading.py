@@ -13,6 +13,7 @@ from polyqwen.cli.hyperparameters import is_compared
 from polyqwen.cli.resume import comparable_settings
 from polyqwen.reporting.leaderboard.runs import RunRecord
 
+NOT_BEGUN = "not begun"
 UNCOMPARED = ("seed", "name", "data.cache", "process_group_timeout")
 
 
@@ -45,7 +46,7 @@ def read_run(found: Found) -> Run | Unfinished:
     path = folder / "results.json"
     if not path.is_file():
         begun = (folder / "config.yaml").is_file()
-        why = "no results.json: interrupted or still running" if begun else "not begun"
+        why = "no results.json: interrupted or still running" if begun else NOT_BEGUN
         return Unfinished(found, found.note or why)
     try:
         results = json.loads(path.read_text(encoding="utf-8"))

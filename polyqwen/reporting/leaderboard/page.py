@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING
 
 from polyqwen.reporting.leaderboard.board import Board, Row
 from polyqwen.reporting.leaderboard.claims import BELIEVED, Tested
+from polyqwen.reporting.leaderboard.columns import Column, columns, number
 from polyqwen.reporting.leaderboard.runs import RunRecord, score
-from polyqwen.reporting.leaderboard.tables import (
-    Column,
-    claim_lines,
-    columns,
-    gain_lines,
-    number,
-)
+from polyqwen.reporting.leaderboard.tables import claim_lines, gain_lines
 from polyqwen.reporting.leaderboard.words import Words
 from polyqwen.reporting.style import figure_style
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from polyqwen.reporting.leaderboard.board import Board
 from polyqwen.reporting.leaderboard.claims import Tested
+from polyqwen.reporting.leaderboard.csv_files import write_csv, write_runs
 from polyqwen.reporting.leaderboard.figures import bars, trade_off
 from polyqwen.reporting.leaderboard.page import render_page
 from polyqwen.reporting.leaderboard.runs import RunRecord
@@ -14,8 +15,6 @@ from polyqwen.reporting.leaderboard.tables import (
     claim_lines,
     gain_lines,
     markdown_table,
-    write_csv,
-    write_runs,
 )
 from polyqwen.reporting.leaderboard.weights import weight_panels
 from polyqwen.reporting.leaderboard.words import Words
