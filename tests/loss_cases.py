@@ -115,11 +115,13 @@ CASES = {
 }
 
 
-def random_pairs(rows: int, extra: int, seed: int, contents: int | None = None) -> Pairs:
+def random_pairs(
+    rows: int, extra: int, seed: int, contents: int | None = None, width: int = 4
+) -> Pairs:
     """Contents drawn from a pool, so with a small one (`contents`) queries and documents repeat."""
     generator = torch.Generator().manual_seed(seed)
     total = 2 * rows + extra
-    pool = torch.randn(contents or total, 4, generator=generator, dtype=torch.float64)
+    pool = torch.randn(contents or total, width, generator=generator, dtype=torch.float64)
     pool = nn.functional.normalize(pool, dim=1)
     if contents is None:
         key = torch.randperm(total, generator=generator)

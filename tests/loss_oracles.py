@@ -154,7 +154,7 @@ def pearson(p: Pairs) -> float:
         return 0.0
     covariance = mean([(a - mean(s)) * (b - mean(c)) for a, b in zip(s, c, strict=True)])
     spread = [math.sqrt(mean([(a - mean(x)) ** 2 for a in x])) for x in (s, c)]
-    return 1 - covariance / (spread[0] * spread[1])
+    return 1 - covariance / (spread[0] * spread[1]) if spread[1] else 1.0
 
 
 def angle(p: Pairs, tau: float) -> float:
