@@ -13,8 +13,8 @@ from polyqwen.data.batch import TaskBatch
 from polyqwen.distributed import gather_batch, gather_rows
 from polyqwen.module import select
 from polyqwen.weighting.by_loss.static import StaticWeighting
+from tests.loss_cases import CASES
 from tests.ranks import on_ranks
-from tests.test_losses import CASES
 
 WIDTH = 6
 

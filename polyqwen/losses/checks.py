@@ -19,6 +19,13 @@ def not_negative(name: str, value: float) -> float:
     return float(value)
 
 
+def finite(name: str, value: float) -> float:
+    """Returns ``value`` as a float; raises ValueError unless it is finite."""
+    if not -float("inf") < value < float("inf"):
+        raise ValueError(f"{name} is {value!r}: give a finite number")
+    return float(value)
+
+
 def scores(pairs: Pairs, loss: str) -> Tensor:
     """Returns the similarity scores (B,); raises ValueError where the task has none."""
     if pairs.score is None:

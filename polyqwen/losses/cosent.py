@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
@@ -37,8 +37,19 @@ class CoSENTLoss(nn.Module):
         """Log-sum over ordered pairs of rows; raises ValueError where the pairs have no scores."""
         score = checks.scores(pairs, type(self).__name__)  # (B,)
         cosine = paired_cosine(pairs)  # (B,)
-        ordered = score[:, None] > score[None, :]  # (B, B)
-        excess = (cosine[None, :] - cosine[:, None]) / self.temperature  # (B, B)
-        terms = excess.masked_fill(~ordered, -torch.inf).flatten()  # (B * B,)
-        total = F.pad(terms, (1, 0)).logsumexp(dim=0)  # the padded 0 is the 1 in the log
+        total = order_loss(cosine, score, self.temperature)
         return LossOutput(total, {"cosent": total.detach()}, total.new_zeros(()))
+
+
+def order_loss(similarity: Tensor, score: Tensor, temperature: float) -> Tensor:
+    """log(1 + Σ_{s_i > s_j} exp((y_j − y_i) / τ)): a scalar, zero where no scores differ.
+
+    Args:
+        similarity: y, (B,), which should be ordered as the scores are.
+        score: s, (B,).
+        temperature: τ > 0.
+    """
+    ordered = score[:, None] > score[None, :]  # (B, B)
+    excess = (similarity[None, :] - similarity[:, None]) / temperature  # (B, B)
+    terms = excess.masked_fill(~ordered, -torch.inf).flatten()  # (B * B,)
+    return F.pad(terms, (1, 0)).logsumexp(dim=0)  # the padded 0 is the 1 in the log

@@ -80,6 +80,15 @@ def own_negative_mask(pairs: Pairs) -> Tensor:
     return given == rows[:, None]  # (B, B + K)
 
 
+def first_occurrence(key: Tensor) -> Tensor:
+    """True at the first row of every content, (N,): each distinct content counts once."""
+    order = key.argsort(stable=True)  # (N,)
+    ordered = key[order]  # (N,)
+    fresh = torch.ones_like(key, dtype=torch.bool)  # (N,)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    return torch.empty_like(fresh).scatter_(0, order, fresh)  # (N,)
+
+
 def _candidate_keys(pairs: Pairs) -> Tensor:
     if pairs.negative is None:
         return pairs.document_key  # (B,)
