@@ -66,8 +66,7 @@ def _figures(board: Board, variants: Variants) -> dict[str, tuple[str, "Figure",
         figures["Task weights over time"] = (
             "weights.png",
             weights,
-            "As applied, λ · boost; a line per task and seed, the best variant first. Strategies "
-            "that change the gradients themselves leave the weights as they are.",
+            "As applied, λ · boost; a line per task and seed, the best variant first.",
         )
     return figures
 

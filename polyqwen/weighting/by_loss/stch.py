@@ -15,7 +15,8 @@ class SmoothTchebycheff(Weighting):
 
     Lin et al., 2024 (arXiv 2402.19078). Minimises ``μ · logsumexp_t(log(l_t / n_t) / μ)``, n_t
     being the loss that task t had in the warm-up (its nadir), so
-    ``λ_t = softmax_t(log(l_t / n_t) / μ) / l_t``. As μ → 0 it becomes the maximum. During the
+    ``λ_t = softmax_t(log(l_t / n_t) / μ) / l_t``. As μ → 0 it becomes the maximum; at
+    μ = 1 it is ``Σ_t l_t / n_t``, with constant weights. During the
     warm-up it minimises ``Σ_t log l_t``; the nadir is a task's mean loss over the second half of
     its warm-up steps.
 
@@ -36,7 +37,7 @@ class SmoothTchebycheff(Weighting):
     def __init__(
         self,
         static: Mapping[str, float],
-        mu: float = 1.0,
+        mu: float = 0.5,
         warmup: int = 50,
         normalize: str = "sum_to_T",
         eval_steps: int = 1,
