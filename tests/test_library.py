@@ -14,6 +14,7 @@ from polyqwen.losses.controls.collapse import CollapseLoss
 from polyqwen.losses.cosine import CosineLoss
 from polyqwen.losses.library import NEEDS, Candidate, available
 from polyqwen.losses.types import Pairs
+from tests.conftest import ROOT
 from tests.loss_cases import degenerate, random_pairs
 from tests.test_conf import binds, composed, targets
 
@@ -67,6 +68,15 @@ def test_the_libraries_hold_what_they_should() -> None:
     assert [name for name, candidate in CANDIDATES.items() if candidate.anchor] == ["info_nce"]
     assert {c.needs for c in CANDIDATES.values()} == set(NEEDS) - {"labels"}
     assert len({str(node["loss"]) for node in misleading.values()}) == len(misleading)
+
+
+def test_the_page_on_losses_names_them_all() -> None:
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    used = {node["_target_"] for _, node in targets(NODES["misleading"])}
+    rows = {target.rpartition("losses.")[2].removeprefix("controls.") for target in used}
+    assert len(rows) > 20
+    missing = {row for row in rows - {"library.Candidate"} if f"| `{row}`" not in page}
+    assert not missing
 
 
 @every_candidate

@@ -63,7 +63,7 @@ def test_gradient(name: str) -> None:
 
     assert torch.autograd.gradcheck(total, leaves(p))
     total(*leaves(p)).backward()
-    assert p.query.grad.abs().max() > 1e-3
+    assert p.query.grad.abs().max() > 1e-3 and p.document.grad.abs().max() > 1e-3
 
 
 @every_loss
