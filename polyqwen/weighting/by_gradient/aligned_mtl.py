@@ -1,6 +1,7 @@
 """Aligned-MTL: gradients made orthogonal and equally long."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class AlignedMTL(GradientWeighting):
         self,
         static: Mapping[str, float],
         gram: Gram,
-        scale: str = "min",
+        scale: Literal["min", "median", "mean"] = "min",
         normalize: str = "sum_to_T",
         eval_steps: int = 1,
     ) -> None:
