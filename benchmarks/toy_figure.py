@@ -48,7 +48,7 @@ def draw(
         figure = Figure(figsize=(11.5, 12.6), layout="constrained")
         blocks = figure.subfigures(len(BLOCKS), 1, hspace=0.03)
         for block, (problem, words) in zip(blocks, BLOCKS.items(), strict=True):
-            block.suptitle(f"{words}\n", x=0.01, ha="left", fontsize=12, color=INK, linespacing=0.4)
+            block.suptitle(words, x=0.01, ha="left", fontsize=12, color=INK)
             axes = block.subplots(2, 4, sharex=True, sharey=True).flatten()
             for axis, (method, title) in zip(axes, TITLES.items(), strict=False):
                 _landscape(axis, lambda x, name=problem: surface(name, x), optimum(problem))
