@@ -283,7 +283,8 @@ class EmbeddingModule(pl.LightningModule):
             computed = metrics.compute()
             assert metrics.computed_from is not None
             self.evaluated[name] = metrics.computed_from
-            main.append(computed["spearman" if metrics.scored else "recall@1"])
+            if ablation == "none":
+                main.append(computed["spearman" if metrics.scored else "recall@1"])
             for key, value in computed.items():
                 monitor = split == "val" and key in SPACE_KEYS
                 values[f"{'space' if monitor else split}/{name}/{key}"] = value

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polyqwen.metrics.paired import Difference, Estimate
 from polyqwen.reporting.leaderboard.board import Board
-from polyqwen.reporting.leaderboard.runs import RunRecord, main_metric, score
+from polyqwen.reporting.leaderboard.runs import RunRecord, common_folder, main_metric, score
 
 
 def write_csv(board: Board, path: Path) -> None:
@@ -33,7 +33,8 @@ def write_csv(board: Board, path: Path) -> None:
 
 
 def write_runs(variants: Mapping[str, Sequence[RunRecord]], tasks: list[str], path: Path) -> None:
-    """One line per run."""
+    """One line per run; folders as seen from the one that holds them all."""
+    root = common_folder(variants)
     lines = [
         {
             "variant": name,
@@ -41,7 +42,7 @@ def write_runs(variants: Mapping[str, Sequence[RunRecord]], tasks: list[str], pa
             "score": score(run, tasks),
             **{task: run.trained[task].get(main_metric(run.trained[task])) for task in tasks},
             **run.timing,
-            "folder": str(run.folder),
+            "folder": str(run.folder.absolute().relative_to(root)),
         }
         for name, runs in variants.items()
         for run in runs

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from polyqwen.reporting.leaderboard.board import Board, Row
 from polyqwen.reporting.leaderboard.claims import BELIEVED, Tested
 from polyqwen.reporting.leaderboard.columns import Column, columns, number
-from polyqwen.reporting.leaderboard.runs import RunRecord, score
+from polyqwen.reporting.leaderboard.runs import RunRecord, common_folder, score
 from polyqwen.reporting.leaderboard.tables import claim_lines, gain_lines
 from polyqwen.reporting.leaderboard.words import Words
 from polyqwen.reporting.style import figure_style
@@ -151,7 +151,7 @@ def _table(headings: Sequence[str], lines: Sequence[Sequence[str]], first: str =
 
 def _variants(board: Board, variants: Mapping[str, Sequence[RunRecord]], words: Words) -> str:
     """What each variant is, and its runs."""
-    parts = []
+    parts, root = [], common_folder(variants)
     for row in board.rows:
         settings = words.settings.get(row.name, "")
         what = f"<p><code>{escape(settings)}</code></p>" if settings else ""
@@ -160,7 +160,7 @@ def _variants(board: Board, variants: Mapping[str, Sequence[RunRecord]], words: 
                 str(run.seed),
                 number(score(run, board.tasks)),
                 *(number(run.timing.get(k, math.nan), 1) for k in ("fit_seconds",)),
-                str(run.folder),
+                str(run.folder.absolute().relative_to(root)),
             ]
             for run in variants[row.name]
         ]

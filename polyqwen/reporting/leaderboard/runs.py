@@ -1,7 +1,8 @@
 """What a comparison knows of one finished run, and the values that it is compared by."""
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,3 +89,9 @@ def value_of(run: RunRecord, metric: str, tasks: list[str]) -> float:
     if view is None:
         return math.nan
     return main_value(run.trained, task, own or main_metric(view), ablation)
+
+
+def common_folder(variants: Mapping[str, Sequence[RunRecord]]) -> Path:
+    """The folder that holds all runs' folders; a page names them as seen from it."""
+    folders = [run.folder.absolute() for runs in variants.values() for run in runs]
+    return Path(os.path.commonpath([folder.parent for folder in folders]))
