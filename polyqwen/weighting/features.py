@@ -41,7 +41,7 @@ class FeatureSketch:
         dist.all_reduce(self._sums)
 
     def take(self) -> Tensor | None:
-        """The mean since the last time, (size,) on the CPU; None if there was none, or no number."""
+        """The mean since the last time, (size,) on the CPU; None without a finite one."""
         sums, self._sums = self._sums.cpu(), torch.zeros_like(self._sums)
         if not (float(sums[-1]) > 0.0 and bool(torch.isfinite(sums).all())):
             return None
