@@ -63,7 +63,6 @@ class Context(nn.Module):
         self,
         seen: Measurement,
         rows: Tensor,
-        progress: float,
         sketch: Tensor | None,
         learn: bool = True,
     ) -> None:
@@ -72,11 +71,10 @@ class Context(nn.Module):
         Args:
             seen: what was measured.
             rows: (M,) of each loss.
-            progress: in [0, 1].
             sketch: (8,) of the batch's pooled features, or None.
             learn: whether the sketch's z-scores follow.
         """
-        state = torch.cat([self._state(seen, rows, progress), rows @ self.names / rows.sum()])
+        state = torch.cat([self._state(seen, rows), rows @ self.names / rows.sum()])
         features = torch.zeros(SKETCH, dtype=torch.float64)
         if sketch is not None:
             if learn:
@@ -86,7 +84,7 @@ class Context(nn.Module):
             state = torch.zeros_like(state)
         self.values.copy_(torch.cat([state, features]))
 
-    def _state(self, seen: Measurement, rows: Tensor, progress: float) -> Tensor:
+    def _state(self, seen: Measurement, rows: Tensor) -> Tensor:
         level, slope = self._trusted(seen.trusted)
         looked = seen.looked
         cosines = seen.cosines[looked][:, looked]
@@ -95,7 +93,7 @@ class Context(nn.Module):
         share = rows / rows.sum()
         entropy = -float(torch.xlogy(share, share).sum())
         values = (
-            progress,
+            seen.progress,
             level,
             slope,
             float((pairs < 0.0).double().mean()) if len(pairs) else 0.0,

@@ -20,19 +20,19 @@ def causes(rag: "LossRAG", used: Tensor, known: dict[str, Tensor]) -> dict[str, 
     ``evidence_error`` (mean r since the loss was last switched, and its standard error),
     ``gradient_norm``, ``cosine`` (to the anchor), ``conflict``, ``slope``, ``left``, ``realised``.
     """
-    evidence, error = rag.activity.estimate()
-    means = rag.descriptors.averages.mean
+    evidence, error = rag.library.activity.estimate()
+    means = rag.library.descriptors.averages.mean
     taking_part = used & (rag.applied.cpu() > 0.0)
     all_causes = {
         **known,
         "score": torch.where(taking_part, rag.scores.cpu(), torch.nan),
-        "active": torch.where(used, rag.activity.on.cpu().double(), torch.nan),
+        "active": torch.where(used, rag.library.activity.on.cpu().double(), torch.nan),
         "evidence": evidence,
         "evidence_error": torch.where(torch.isfinite(error), error, torch.nan),
         "gradient_norm": torch.where(used, rag.norms.cpu(), torch.nan),
         "cosine": means[:, AVERAGED.index("cos_anchor")],
         **{name: means[:, AVERAGED.index(name)] for name in SHOWN},
-        "realised": rag.credit.correlation,
+        "realised": rag.library.credit.correlation,
     }
     return all_causes
 
@@ -42,6 +42,6 @@ def reason(rag: "LossRAG", used: Tensor) -> str:
     share = rag.applied.cpu()
     order = share.argsort(descending=True, stable=True).tolist()
     taken = ", ".join(f"{rag.tasks[i]} {share[i]:.0%}" for i in order if share[i] > 0.0)
-    off = int((used & ~rag.activity.on.cpu()).sum())
-    frozen = ", policy frozen" if rag.frozen else ""
+    off = int((used & ~rag.library.activity.on.cpu()).sum())
+    frozen = ", policy frozen" if rag.chooser.frozen else ""
     return f"LossRAG: {taken}; {off} off; J {float(rag.expected):+.3f}{frozen}"

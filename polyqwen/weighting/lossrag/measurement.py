@@ -6,6 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from polyqwen.weighting.by_gradient.base import cosines
+from polyqwen.weighting.statistics import Statistics
+
 
 class Measurement(NamedTuple):
     """One look at M losses, float64 on the CPU; rows of losses that were not looked at are void.
@@ -17,6 +20,8 @@ class Measurement(NamedTuple):
         agreement: (M,) r, their cosines with the trusted rows' gradient.
         loss: (M,) mean losses above their lower bounds, > 0.
         trusted: log of the trusted rows' mean loss above its bound; NaN if unknown.
+        share: (M,) of the losses in the steps since the last look.
+        progress: step / total steps, in [0, 1].
     """
 
     looked: Tensor
@@ -25,6 +30,23 @@ class Measurement(NamedTuple):
     agreement: Tensor
     loss: Tensor
     trusted: float
+    share: Tensor
+    progress: float
+
+
+def measure(
+    statistics: Statistics,
+    looked: Tensor,
+    loss: Tensor,
+    trusted: float,
+    share: Tensor,
+    progress: float,
+) -> Measurement:
+    """One look, from statistics with a Gram matrix and products; the rest as in `Measurement`."""
+    assert statistics.gram is not None and statistics.trusted_products is not None
+    norms, unit = cosines(statistics.gram)
+    agreement = statistics.trusted_products / statistics.trusted_norm / norms
+    return Measurement(looked, norms, unit, agreement, loss, trusted, share, progress)
 
 
 def log_level(trusted: Tensor | None, lower_bounds: Tensor, only: int | None = None) -> float:

@@ -5,20 +5,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_gradient.base import cosines, with_gradient
+from polyqwen.weighting.by_gradient.base import with_gradient
 from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
 from polyqwen.weighting.features import FeatureSketch
 from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.lossrag.activity import Activity
 from polyqwen.weighting.lossrag.arguments import anchor_of, check_arguments, families_of
+from polyqwen.weighting.lossrag.chooser import Chooser, Offer
 from polyqwen.weighting.lossrag.context import CONTEXTS, SKETCH, Context
 from polyqwen.weighting.lossrag.credit import RealisedCredit
 from polyqwen.weighting.lossrag.descriptors import Descriptors
 from polyqwen.weighting.lossrag.explain import causes, reason
-from polyqwen.weighting.lossrag.measurement import Measurement, log_level
-from polyqwen.weighting.lossrag.objective import agreement_of_mix, objective
+from polyqwen.weighting.lossrag.library import Library
+from polyqwen.weighting.lossrag.measurement import log_level, measure
 from polyqwen.weighting.lossrag.policy import Policy
-from polyqwen.weighting.lossrag.retrieval import retrieve
 from polyqwen.weighting.lossrag.transfer import load
 from polyqwen.weighting.statistics import Decision, Statistics
 
@@ -97,14 +97,16 @@ class LossRAG(TrustedGradientWeighting):
         check_arguments(locals())
         super().__init__(static, gram, smoothing, normalize, eval_steps)
         self.anchor = self.tasks.index(anchor_of(static, anchor))
-        self.total_steps, self.aim, self.use_descriptors = total_steps, aim, descriptors
-        self.top_k, self.floor, self.frozen = top_k, floor, frozen
-        self.entropy, self.prior = entropy, prior
-        self.descriptors = Descriptors(families_of(self.tasks, families))
-        self.situation = Context(self.tasks, context, ids, seed)
+        self.total_steps, self.aim = total_steps, aim
+        self.library = Library(
+            Descriptors(families_of(self.tasks, families)),
+            Context(self.tasks, context, ids, seed),
+            Activity(self.tasks, self.anchor, patience, retest_every),
+            RealisedCredit(len(self.tasks), credit_every),
+            descriptors,
+        )
         self.policy = Policy(self.tasks, learning_rate, scale, ids, id_decay, seed)
-        self.activity = Activity(self.tasks, self.anchor, patience, retest_every)
-        self.credit = RealisedCredit(len(self.tasks), credit_every)
+        self.chooser = Chooser(self.policy, top_k, floor, entropy, prior, frozen)
         if context in ("features", "both"):
             self.sketch = FeatureSketch(SKETCH, seed)
         for name in ("applied", "scores"):
@@ -123,28 +125,26 @@ class LossRAG(TrustedGradientWeighting):
 
     def share(self, agreement: Tensor, similarity: Tensor, tasks: Tensor) -> Tensor:
         """(M,); also moves the policy, unless it is frozen."""
-        on = self.activity.on.cpu()[tasks]
+        on = self.library.activity.on.cpu()[tasks]
         if not on.any():  # the anchor is absent and nobody else is on: better all than none
             on = torch.ones_like(on)
         places = on.nonzero().flatten()
         losses = tasks[places]
-        r, unit = agreement[places], similarity[places][:, places]
-        features = self._features()[losses]
-        context = self.situation.values.cpu()
-        prior = self.static[losses] / self.static[losses].sum()
-
-        def value(scores: Tensor) -> Tensor:  # over all losses: one outside the top k can rise
-            p = retrieve(scores, None, None, self.floor)
-            return objective(p, r, unit, prior, self.entropy, self.prior)
-
-        if not self.frozen:
-            self.policy.ascend(features, context, losses, value)
-        scores = self.policy.scores(features, context, losses)
         anchor = (losses == self.anchor).nonzero().flatten().tolist()
-        p = retrieve(scores, anchor[0] if anchor else None, self.top_k, self.floor)
-        self.expected.copy_(agreement_of_mix(p, r, unit))
-        self.scores.zero_().index_copy_(0, losses.to(self.scores.device), scores.to(self.scores))
-        self.applied.zero_().index_copy_(0, losses.to(self.applied.device), p.to(self.applied))
+        offer = Offer(
+            losses=losses,
+            features=self.library.features()[losses],
+            context=self.library.situation.values.cpu(),
+            agreement=agreement[places],
+            similarity=similarity[places][:, places],
+            prior=self.static[losses],
+            anchor=anchor[0] if anchor else None,
+        )
+        choice = self.chooser.choose(offer)
+        blank = torch.zeros_like(self.static)
+        self.scores.copy_(blank.index_copy(0, losses, choice.scores))
+        self.applied.copy_(blank.index_copy(0, losses, choice.share))
+        self.expected.copy_(choice.expected)
         return self.applied.cpu()[tasks]
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision | None:
@@ -152,35 +152,21 @@ class LossRAG(TrustedGradientWeighting):
         if gram is None or products is None or not statistics.trusted_norm:
             return super()._next(statistics, old)
         used = with_gradient(gram, statistics.active)
-        notes = self._look(statistics, used) if used.any() else {}
+        if not used.any():
+            return super()._next(statistics, old)
+        trusted = log_level(
+            statistics.trusted, self.lower_bounds, self.anchor if self.aim == "anchor" else None
+        )
+        looked = self.library.activity.look(used)
+        progress = min(max(statistics.step / self.total_steps, 0.0), 1.0)
+        excess = self._excess(statistics)
+        seen = measure(statistics, looked, excess, trusted, self.applied.cpu(), progress)
+        notes = self.library.observe(seen, statistics, learn=not self.chooser.frozen)
         decision = super()._next(statistics, old)
-        if decision is None or not used.any():
-            return decision
+        assert decision is not None
         return decision._replace(
             reason=reason(self, used), notes=notes, causes=causes(self, used, decision.causes)
         )
 
-    def _look(self, statistics: Statistics, used: Tensor) -> dict[str, str]:
-        """Measures the losses whose turn it is, and judges them."""
-        assert statistics.gram is not None and statistics.trusted_products is not None
-        norms, unit = cosines(statistics.gram)
-        agreement = statistics.trusted_products / statistics.trusted_norm / norms
-        looked = self.activity.look(used)
-        aim = self.anchor if self.aim == "anchor" else None
-        trusted = log_level(statistics.trusted, self.lower_bounds, aim)
-        seen = Measurement(looked, norms, unit, agreement, self._excess(statistics), trusted)
-        self.credit.observe(self.applied, trusted)
-        if looked.any():
-            progress = min(max(statistics.step / self.total_steps, 0.0), 1.0)
-            learn = not self.frozen
-            self.descriptors.observe(seen, self.anchor, self.credit.correlation, learn)
-            self.situation.observe(seen, statistics.rows, progress, statistics.features, learn)
-        return self.activity.judge(agreement)
-
     def _remember(self, gram: Tensor, along: Tensor, used: Tensor) -> None:
-        super()._remember(gram, along, used & self.activity.looked.cpu())
-
-    def _features(self) -> Tensor:
-        """φ, (M, F); 0 where descriptors are left out."""
-        features = self.descriptors.features(self.credit.correlation)
-        return features if self.use_descriptors else torch.zeros_like(features)
+        super()._remember(gram, along, used & self.library.activity.looked.cpu())

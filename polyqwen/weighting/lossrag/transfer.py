@@ -13,7 +13,7 @@ from polyqwen.weighting.lossrag.descriptors import FEATURES
 PARAMETERS = ("policy.projection", "policy.query", "policy.query_bias")
 SCALES = tuple(
     f"{part}.scale.moments.{buffer}"
-    for part in ("descriptors", "situation")
+    for part in ("library.descriptors", "library.situation")
     for buffer in ("total", "weight", "square_weight")
 )
 State = dict[str, Tensor]
