@@ -170,20 +170,40 @@ def test_planted_harm_is_switched_off_and_comes_back_when_it_helps() -> None:
 
 
 def test_shares_climb_the_objective() -> None:
-    """The best mix of directions reaches a cosine of about 1; equal shares start far below."""
-    weighting = rag(patience=None, smoothing=0.5, learning_rate=0.05)
-    first = told(weighting, 0)
-    start = float(weighting.expected)
-    for step in range(1, 80):
+    """Of directions whose plain mean is nearly at right angles to the aim, a good mix is found."""
+    generator = torch.Generator().manual_seed(0)
+    directions = double((1.0, 0.0, 0.0), (0.5, -0.9, 0.0), (-1.0, 0.0, 0.2), (-0.2, 0.5, 1.0))
+    unit = torch.nn.functional.normalize(directions, dim=-1)
+    offer = Offer(
+        losses=torch.arange(4),
+        features=torch.randn(4, len(FEATURES), generator=generator, dtype=torch.float64),
+        context=torch.randn(len(ENTRIES), generator=generator, dtype=torch.float64),
+        agreement=unit[:, 0],
+        similarity=unit @ unit.T,
+        prior=torch.ones(4, dtype=torch.float64),
+        anchor=0,
+    )
+    policy = Policy(LOSSES, learning_rate=0.002, scale=4.0, ids=True, id_decay=0.01, seed=0)
+    choices = [Chooser(policy, None, 0.02, 0.05, 0.01, False).choose(offer) for _ in range(200)]
+    found = [float(choice.expected) for choice in choices]
+    assert found[0] < 0.5 and found[-1] > 0.95
+    mix = choices[-1].share @ unit
+    assert found[-1] == pytest.approx(float(mix[0] / mix.norm()))
+    assert choices[0].share.max() < 0.5 < choices[-1].share[0]  # no prejudice at the start
+    still = Chooser(policy, None, 0.02, 0.05, 0.01, True)
+    assert torch.equal(still.choose(offer).share, still.choose(offer).share)
+
+
+def test_shares_are_shares_of_the_step_whatever_the_scales() -> None:
+    weighting = rag()
+    for step in range(20):
         last = told(weighting, step)
-    assert start < 0.75 < 0.9 < float(weighting.expected)
     share = last.causes["share"]
-    assert share["harm"] < 0.1 < min(share["main"], share["helper"])
-    assert max(first.causes["share"].values()) < 0.5  # no prejudice at the start
     lengths = {name: float(n) for name, n in zip(LOSSES, weighting.norms, strict=True)}
     steps = [last.new[name] * lengths[name] for name in LOSSES]
     assert [step / sum(steps) for step in steps] == near(share.values())
-    assert "J +0.9" in last.reason
+    assert share["harm"] == 0.0 and sum(last.new.values()) == pytest.approx(4.0)
+    assert "main" in last.reason and "1 off; J +0.9" in last.reason
 
 
 @pytest.mark.parametrize(
@@ -212,7 +232,7 @@ def test_without_ids_losses_that_do_the_same_score_the_same() -> None:
         features = torch.ones(2, len(FEATURES), dtype=torch.float64)
         context = torch.ones(len(ENTRIES), dtype=torch.float64)
         scores = policy.scores(features, context, torch.tensor([0, 1]))
-        assert (scores[0] == scores[1]) != ids
+        assert torch.isclose(scores[0], scores[1]) != ids
 
 
 @pytest.mark.parametrize(("top_k", "taken"), [(None, 4), (3, 3), (1, 1)])
@@ -309,16 +329,16 @@ def test_descriptors_by_hand() -> None:
 
 
 def test_credit_in_hindsight_finds_who_paid() -> None:
-    credit = RealisedCredit(2, every=2)
-    level = 0.0
+    credit, level = RealisedCredit(2, every=2), 0.0
+    credit.observe(double(0.0, 0.0), level)
     for window in range(20):
         pays = 0.2 + 0.6 * (window % 2)
         for _ in range(2):
-            if not (window == 0 and level == 0.0):
-                level -= pays
+            level -= pays
             credit.observe(double(pays, 1.0 - pays), level)
+        assert credit.correlation.isnan().all() == (window < 4)
     rho = credit.correlation
-    assert float(rho[0]) > 0.7 and float(rho[1]) < -0.7
+    assert rho.tolist() == pytest.approx([1.0, -1.0], abs=1e-6)
 
 
 def test_the_sketch_is_the_projected_mean() -> None:
@@ -362,7 +382,8 @@ def test_two_ranks_see_the_same_batch() -> None:
 
 
 def test_resumes_with_features_and_keeps_its_precision() -> None:
-    options: dict[str, Any] = {"context": "both", "patience": 2, "credit_every": 2}
+    options: dict[str, Any] = {"context": "both", "patience": 2, "credit_every": 1}
+    options["eval_steps"] = 1
     toy, weighting = ToyHead((3.0, 1.0, 0.4)), rag("abc", **options).to(torch.bfloat16)
     for step in range(7):
         toy.step(weighting, step)

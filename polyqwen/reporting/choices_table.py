@@ -66,6 +66,8 @@ def _why(choices: Choices, loss: str, mean: float, off: float) -> str:
     means = [mean_of(series) for series in choices.agreement.values()]
     rank = 1 + sum(value > mean for value in means)
     found = f"agreement ranks {rank} of {len(means)}"
+    if mean <= 0.0:
+        return f"{found}, not positive" + ("; off for a while" if off else "")
     more = mean_of(choices.share[loss]) >= 1.0 / len(choices.share)
     return f"{'more' if more else 'less'} than an equal share; {found}"
 

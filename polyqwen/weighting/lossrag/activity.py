@@ -16,8 +16,9 @@ class Activity(nn.Module):
 
     Off when ``mean(r) + 1.64 se < 0`` at ``patience`` looks in a row; then its evidence starts
     anew, it is looked at every ``retest_every`` updates only, and it is on again when
-    ``mean(r) − 1.64 se > 0``. ``se = σ / √(n − 1)``, n the effective number of looks. Looks at
-    neighbouring updates are not independent, so se is too small: ``patience`` stands against that.
+    ``mean(r) − 1.64 se > 0``. Tests that confirm the harm start the evidence anew too, so that a
+    loss need not make up for all of its past. ``se = σ / √(n − 1)``, n the effective number of
+    looks. Neighbouring looks are not independent, so se is too small: hence ``patience``.
     The anchor is always on, hence never are all off.
 
     Args:
@@ -30,7 +31,7 @@ class Activity(nn.Module):
 
     on: Tensor  # (M,) bool
     against: Tensor  # (M,) looks in a row that speak against the loss
-    looks: Tensor  # (M,) since the loss was last switched
+    looks: Tensor  # (M,) since its evidence last started
     waited: Tensor  # (M,) updates with the loss present since it was switched off
     looked: Tensor  # (M,) bool, at the last update
 
@@ -86,7 +87,7 @@ class Activity(nn.Module):
                 else f"on again: {found} above 0 at {int(self.looks[place])} tests"
             )
             notes[self.names[place]] = said
-        self._switch(off, back, against)
+        self._switch(off, back, against, again=~on & looked & harm)
         return notes
 
     def estimate(self) -> tuple[Tensor, Tensor]:
@@ -96,10 +97,10 @@ class Activity(nn.Module):
         variance = (square - mean**2).clamp_min(0.0)
         return mean, torch.where(count > 1.0 + 1e-9, (variance / (count - 1.0)).sqrt(), torch.inf)
 
-    def _switch(self, off: Tensor, back: Tensor, against: Tensor) -> None:
-        switched = off | back
+    def _switch(self, off: Tensor, back: Tensor, against: Tensor, again: Tensor) -> None:
+        anew = off | back | again
         self.on.copy_((self.on.cpu() | back) & ~off)
-        self.against.copy_(torch.where(switched, 0, against))
-        self.looks.copy_(torch.where(switched, 0, self.looks.cpu()))
-        self.waited.copy_(torch.where(switched, 0, self.waited.cpu()))
-        self.evidence.restart(switched)
+        self.against.copy_(torch.where(anew, 0, against))
+        self.looks.copy_(torch.where(anew, 0, self.looks.cpu()))
+        self.waited.copy_(torch.where(off, 0, self.waited.cpu()))
+        self.evidence.restart(anew)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from polyqwen.weighting.lossrag.running import RunningMean
 
-FEWEST = 3.0  # effective windows before a correlation means anything
+FEWEST = 4.9  # effective number of windows before a correlation means anything: five
 
 
 class RealisedCredit(nn.Module):

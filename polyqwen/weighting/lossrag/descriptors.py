@@ -90,7 +90,7 @@ class Descriptors(nn.Module):
         others = pairs & ~torch.eye(len(looked), dtype=torch.bool)
         total = (cosines * pairs).sum()
         log_loss = seen.loss.log()
-        last = self.last.cpu()
+        last = self.last.cpu().clone()
         self.first.copy_(
             torch.where(looked & torch.isnan(self.first.cpu()), log_loss, self.first.cpu())
         )

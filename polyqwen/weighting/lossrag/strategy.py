@@ -81,7 +81,7 @@ class LossRAG(TrustedGradientWeighting):
         top_k: int | None = 6,
         scale: float = 4.0,
         floor: float = 0.02,
-        learning_rate: float = 0.02,
+        learning_rate: float = 0.002,
         entropy: float = 0.05,
         prior: float = 0.01,
         patience: int | None = 10,
