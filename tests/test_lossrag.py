@@ -166,6 +166,7 @@ def test_planted_harm_is_switched_off_and_comes_back_when_it_helps() -> None:
     again = [told(weighting, step, harm=-1.0) for step in range(30, 60)]
     back = next(i for i, update in enumerate(again) if update.causes["active"]["harm"] == 1.0)
     assert back >= 10 and "on again" in again[back].notes["harm"]
+    assert again[back].causes["agreement"]["harm"] > 0.8  # its past is forgotten
     assert again[-1].new["harm"] > 0.0 and again[-1].causes["share"]["harm"] > 0.1
 
 

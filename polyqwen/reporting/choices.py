@@ -36,7 +36,8 @@ def plot_choices(choices: Choices, out: Path) -> Path:
             if loss in choices.agreement:
                 _agreement(axes[1], choices, loss, colours[loss])
         axes[0].set_title("Share of the step")
-        axes[1].set_title("Agreement with trusted rows (cosine); dotted: switched off")
+        axes[1].set_title("Agreement with the trusted rows")
+        axes[1].set_ylabel("cosine; dotted while switched off")
         axes[1].axhline(0.0, color=MUTED, linewidth=1)
         for ax in axes:
             ax.set_xlabel("optimizer step")

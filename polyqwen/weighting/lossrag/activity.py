@@ -90,6 +90,11 @@ class Activity(nn.Module):
         self._switch(off, back, against, again=~on & looked & harm)
         return notes
 
+    @property
+    def restored(self) -> Tensor:
+        """Losses that the last judgement switched on again, (M,) bool."""
+        return self.on.cpu() & self.looked.cpu() & (self.looks.cpu() == 0)
+
     def estimate(self) -> tuple[Tensor, Tensor]:
         """Mean r and its standard error, (M,) each; NaN and infinite before the second look."""
         mean, square = self.evidence.mean.unbind(-1)

@@ -169,4 +169,8 @@ class LossRAG(TrustedGradientWeighting):
         )
 
     def _remember(self, gram: Tensor, along: Tensor, used: Tensor) -> None:
+        """Only what was looked at; a loss that is on again begins with this look."""
+        back = self.library.activity.restored
+        for buffer in (self.agreement, self.norms, self.similarity, self.similarity.T):
+            buffer[back.to(buffer.device)] = torch.nan
         super()._remember(gram, along, used & self.library.activity.looked.cpu())
