@@ -13,6 +13,8 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     _add_tokenizer(commands)
     _add_compare(commands)
+    _add_policy(commands)
+    _add_choices(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
@@ -42,6 +44,34 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--baseline", help="variant to compare with")
     command.add_argument("--to", type=Path, help="folder to write; default: FOLDER/leaderboard")
     command.set_defaults(run=_compare)
+
+
+def _add_policy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("policy", help="average the LossRAG policies of finished runs")
+    command.add_argument("checkpoints", type=Path, nargs="+", help="of runs with weighting=lossrag")
+    command.add_argument("--to", type=Path, required=True, help="file to write")
+    command.set_defaults(run=_policy)
+
+
+def _add_choices(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("choices", help="show which losses a run chose when, and why")
+    command.add_argument("metrics", type=Path, help="a run's csv/metrics.csv")
+    command.add_argument("--to", type=Path, required=True, help="folder to write")
+    command.set_defaults(run=_choices)
+
+
+def _policy(arguments: argparse.Namespace) -> None:
+    from polyqwen.weighting.lossrag.transfer import from_checkpoints
+
+    from_checkpoints(arguments.checkpoints, arguments.to)
+    print(f"written to {arguments.to}; use it with weighting.policy_from={arguments.to}")
+
+
+def _choices(arguments: argparse.Namespace) -> None:
+    from polyqwen.reporting.choices import write_choices
+
+    for path in write_choices(arguments.metrics, arguments.to):
+        print(path)
 
 
 def _compare(arguments: argparse.Namespace) -> None:

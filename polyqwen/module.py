@@ -209,6 +209,8 @@ class EmbeddingModule(pl.LightningModule):
         weighting.observe(torch.stack(losses), counts, torch.stack(chance))
         if not weighting.due(self.step):
             return
+        if weighting.needs_features:
+            weighting.observe_features(features.pooled)
         if weighting.gram is not None and len(outputs) > 1:
             totals = [outputs[t].total if t in outputs else None for t in self.tasks]
             weighting.gram.add(totals, self._graph(features))

@@ -29,6 +29,7 @@ SHORT = {  # windows short enough for a test of a few steps
     "stw": ["weighting.eval_steps=2", "weighting.min_samples=1", "weighting.loss_floor=0.001"],
     "stch": ["weighting.warmup=4"],
     "validation": ["weighting.eval_steps=2"],
+    "lossrag": ["weighting.context=both", "weighting.credit_every=1"],
 }
 SHORT["stw_learned"] = SHORT["stw"]
 CONSTANT = {"static", "equal"}

@@ -10,8 +10,8 @@ from tests.ranks import on_ranks
 from tests.test_resume import Result, fit
 from tests.test_weighting_contract import CONSTANT, STRATEGIES, overrides_of
 
-ACCUMULATED = ["famo", "gls", "equal_norm", "gradnorm", "stw_learned", "nnls_match"]
-TRUSTING = {"stw_learned", "validation", "gate", "exp_gradient", "nnls_match"}
+ACCUMULATED = ["famo", "gls", "equal_norm", "gradnorm", "stw_learned", "nnls_match", "lossrag"]
+TRUSTING = {"stw_learned", "validation", "gate", "exp_gradient", "nnls_match", "lossrag"}
 CASES = [(name, 1) for name in STRATEGIES] + [(name, 2) for name in ACCUMULATED]
 
 

@@ -45,6 +45,8 @@ class ToyHead:
         values = [torch.zeros(()) if loss is None else loss.detach() for loss in losses]
         weighting.observe(torch.stack(values), counts)
         if weighting.due(step):
+            if weighting.needs_features:
+                weighting.observe_features(own)
             if weighting.gram is not None and len(present) > 1:
                 weighting.gram.add(losses, Graph(own, projected, [self.weight]))
             if weighting.lag == 0:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from polyqwen.weighting.features import FeatureSketch
 from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.record import WeightUpdate
 from polyqwen.weighting.statistics import Decision, Statistics
@@ -73,6 +74,7 @@ class Weighting(nn.Module, ABC):
         self.static = torch.tensor(list(static.values()), dtype=torch.float64)
         self.lower_bounds = torch.zeros_like(self.static)
         self.gram: Gram | None = None  # collects the tasks' gradients, for strategies that use them
+        self.sketch: FeatureSketch | None = None  # likewise, what the batch looks like
         self.lag = 0 if self.in_step else 1
         self.register_buffer("base", self.static.clone())
         self.register_buffer("window", self.static.new_zeros(len(_ROWS), len(self.tasks)))
@@ -111,6 +113,17 @@ class Weighting(nn.Module, ABC):
     def observe_after(self, losses: Tensor) -> None:
         """Takes the step's own losses, (T,), as they are after it; NaN where a task is absent."""
         raise NotImplementedError(f"{type(self).__name__} asks for no second look")
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether `observe_features` wants the pooled features of steps that are `due`."""
+        return self.sketch is not None
+
+    def observe_features(self, pooled: Tensor) -> None:
+        """Takes one micro-batch's pooled features, (N, H), of this rank."""
+        if self.sketch is None:
+            raise NotImplementedError(f"{type(self).__name__} asks for no features")
+        self.sketch.add(pooled)
 
     def trusted_objective(self, losses: Tensor) -> Tensor:
         """What the trusted rows are to improve: the mean of their tasks' losses, (T,) with NaN."""
@@ -168,6 +181,8 @@ class Weighting(nn.Module, ABC):
             dist.all_reduce(self.pending)
             if self.gram is not None:
                 self.gram.all_reduce()
+            if self.sketch is not None:
+                self.sketch.all_reduce()
         self.window += self.pending
         self.pending.zero_()
 
@@ -218,6 +233,7 @@ class Weighting(nn.Module, ABC):
             trusted=None if trusted is None else trusted.detach().cpu().double(),
             trusted_products=None if products is None else products.trusted,
             trusted_norm=0.0 if products is None else products.trusted_norm,
+            features=None if self.sketch is None else self.sketch.take(),
         )
 
     def _checked(self, statistics: Statistics, old: Tensor) -> Decision | None:

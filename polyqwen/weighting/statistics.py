@@ -21,6 +21,7 @@ class Statistics(NamedTuple):
         trusted_products: inner products of the tasks' gradients with that of the trusted rows; None
             unless asked for.
         trusted_norm: length of that gradient.
+        features: what the step's batch looks like, a few numbers; None unless asked for.
     """
 
     step: int
@@ -33,6 +34,7 @@ class Statistics(NamedTuple):
     trusted: Tensor | None = None
     trusted_products: Tensor | None = None
     trusted_norm: float = 0.0
+    features: Tensor | None = None
 
     @property
     def active(self) -> Tensor:

@@ -1,0 +1,176 @@
+"""LossRAG: candidate losses are retrieved and weighed by what they do and by the situation."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from polyqwen.weighting.by_gradient.base import with_gradient
+from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.features import FeatureSketch
+from polyqwen.weighting.gram import Gram
+from polyqwen.weighting.lossrag.activity import Activity
+from polyqwen.weighting.lossrag.arguments import anchor_of, check_arguments, families_of
+from polyqwen.weighting.lossrag.chooser import Chooser, Offer
+from polyqwen.weighting.lossrag.context import CONTEXTS, SKETCH, Context
+from polyqwen.weighting.lossrag.credit import RealisedCredit
+from polyqwen.weighting.lossrag.descriptors import Descriptors
+from polyqwen.weighting.lossrag.explain import causes, reason
+from polyqwen.weighting.lossrag.library import Library
+from polyqwen.weighting.lossrag.measurement import log_level, measure
+from polyqwen.weighting.lossrag.policy import Policy
+from polyqwen.weighting.lossrag.transfer import load
+from polyqwen.weighting.statistics import Decision, Statistics
+
+
+class LossRAG(TrustedGradientWeighting):
+    """A learned choice among candidate losses; what a task is elsewhere is a loss here.
+
+    At each update every loss gets an embedding e from what it does (`Descriptors`), the situation
+    gives a query q (`Context`, `Policy`), and ``p = floor(softmax(κ e · q on the best k))``
+    (`retrieve`). Weights are ``λ_i ∝ p_i / n_i``, n the smoothed gradient norm. Before that the
+    policy takes a step up ``J(p) + a H(p) − b KL(p ‖ static)`` (`objective`), p over *all* losses
+    that are on, and losses that harm the trusted rows are switched off (`Activity`); these count
+    as measured at their tests only, although a Gram matrix holds them at every update. An own
+    design, experimental; prior art and what it is worth: docs/lossrag.md.
+
+    Args:
+        static: loss -> weight until the first update, > 0; also the prior.
+        gram: as in `TrustedGradientWeighting`, like smoothing and normalize.
+        total_steps: of the run, for the context's progress.
+        anchor: the loss that is always on; None: that of the largest static weight.
+        aim: trusted rows are to improve in the "mean" of the losses or in the "anchor"'s.
+        families: loss -> one of `FAMILIES`, for losses that have one.
+        descriptors: whether embeddings are made from what losses do.
+        context: what the query is made from, "none", "state", "features" or "both".
+        ids: whether each loss has a learned vector of its own; without, a policy is transferable.
+        id_decay: as in `Policy`, like scale and learning_rate.
+        top_k: losses taken, None: all.
+        scale: see `Policy`.
+        floor: least share, divided by the number of losses taken, in [0, 1).
+        learning_rate: see `Policy`.
+        entropy: a, >= 0.
+        prior: b, >= 0.
+        patience: as in `Activity`; None never switches a loss off.
+        retest_every: see `Activity`.
+        credit_every: updates in a window of `RealisedCredit`.
+        policy_from: file of a policy to begin with, see `transfer`.
+        frozen: whether that policy stays as it is.
+        seed: of the policy's start and of the sketches; equal on all ranks.
+        smoothing: see `TrustedGradientWeighting`.
+        normalize: likewise.
+        eval_steps: optimizer steps between updates of policy and weights, >= 1.
+    """
+
+    applied: Tensor  # (M,) shares of the last update, 0 for losses that took no part
+    scores: Tensor  # (M,) at the last update
+    expected: Tensor  # () J of the applied shares
+
+    def __init__(
+        self,
+        static: Mapping[str, float],
+        gram: Gram,
+        total_steps: int,
+        anchor: str | None = None,
+        aim: str = "mean",
+        families: Mapping[str, str] | None = None,
+        descriptors: bool = True,
+        context: str = "state",
+        ids: bool = True,
+        id_decay: float = 0.01,
+        top_k: int | None = 6,
+        scale: float = 4.0,
+        floor: float = 0.02,
+        learning_rate: float = 0.002,
+        entropy: float = 0.05,
+        prior: float = 0.01,
+        patience: int | None = 10,
+        retest_every: int = 20,
+        credit_every: int = 10,
+        policy_from: str | None = None,
+        frozen: bool = False,
+        seed: int = 0,
+        smoothing: float = 0.9,
+        normalize: str = "sum_to_T",
+        eval_steps: int = 2,
+    ) -> None:
+        check_arguments(locals())
+        super().__init__(static, gram, smoothing, normalize, eval_steps)
+        self.anchor = self.tasks.index(anchor_of(static, anchor))
+        self.total_steps, self.aim = total_steps, aim
+        self.library = Library(
+            Descriptors(families_of(self.tasks, families)),
+            Context(self.tasks, context, ids, seed),
+            Activity(self.tasks, self.anchor, patience, retest_every),
+            RealisedCredit(len(self.tasks), credit_every),
+            descriptors,
+        )
+        self.policy = Policy(self.tasks, learning_rate, scale, ids, id_decay, seed)
+        self.chooser = Chooser(self.policy, top_k, floor, entropy, prior, frozen)
+        if context in ("features", "both"):
+            self.sketch = FeatureSketch(SKETCH, seed)
+        for name in ("applied", "scores"):
+            self.register_buffer(name, torch.zeros_like(self.base))
+        self.register_buffer("expected", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("context_kind", torch.tensor(CONTEXTS.index(context)))
+        if policy_from is not None:
+            self.load_state_dict(load(policy_from, context), strict=False)
+
+    def trusted_objective(self, losses: Tensor) -> Tensor:
+        """The anchor's loss of the trusted rows, or the mean, (T,) with NaN."""
+        own = losses[self.anchor]
+        if self.aim == "mean" or bool(torch.isnan(own)):
+            return super().trusted_objective(losses)
+        return own
+
+    def share(self, agreement: Tensor, similarity: Tensor, tasks: Tensor) -> Tensor:
+        """(M,); also moves the policy, unless it is frozen."""
+        on = self.library.activity.on.cpu()[tasks]
+        if not on.any():  # the anchor is absent and nobody else is on: better all than none
+            on = torch.ones_like(on)
+        places = on.nonzero().flatten()
+        losses = tasks[places]
+        anchor = (losses == self.anchor).nonzero().flatten().tolist()
+        offer = Offer(
+            losses=losses,
+            features=self.library.features()[losses],
+            context=self.library.situation.values.cpu(),
+            agreement=agreement[places],
+            similarity=similarity[places][:, places],
+            prior=self.static[losses],
+            anchor=anchor[0] if anchor else None,
+        )
+        choice = self.chooser.choose(offer)
+        blank = torch.zeros_like(self.static)
+        self.scores.copy_(blank.index_copy(0, losses, choice.scores))
+        self.applied.copy_(blank.index_copy(0, losses, choice.share))
+        self.expected.copy_(choice.expected)
+        return self.applied.cpu()[tasks]
+
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision | None:
+        gram, products = statistics.gram, statistics.trusted_products
+        if gram is None or products is None or not statistics.trusted_norm:
+            return super()._next(statistics, old)
+        used = with_gradient(gram, statistics.active)
+        if not used.any():
+            return super()._next(statistics, old)
+        trusted = log_level(
+            statistics.trusted, self.lower_bounds, self.anchor if self.aim == "anchor" else None
+        )
+        looked = self.library.activity.look(used)
+        progress = min(max(statistics.step / self.total_steps, 0.0), 1.0)
+        excess = self._excess(statistics)
+        seen = measure(statistics, looked, excess, trusted, self.applied.cpu(), progress)
+        notes = self.library.observe(seen, statistics, learn=not self.chooser.frozen)
+        decision = super()._next(statistics, old)
+        assert decision is not None
+        return decision._replace(
+            reason=reason(self, used), notes=notes, causes=causes(self, used, decision.causes)
+        )
+
+    def _remember(self, gram: Tensor, along: Tensor, used: Tensor) -> None:
+        """Only what was looked at; a loss that is on again begins with this look."""
+        back = self.library.activity.restored
+        for buffer in (self.agreement, self.norms, self.similarity, self.similarity.T):
+            buffer[back.to(buffer.device)] = torch.nan
+        super()._remember(gram, along, used & self.library.activity.looked.cpu())
