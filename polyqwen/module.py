@@ -1,6 +1,7 @@
 """The model and its training step: embed every content once, one loss per task, weigh, sum."""
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -15,7 +16,7 @@ from polyqwen.data.datamodule import View
 from polyqwen.distributed import gather_batch, world_size
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.space import SPACE_KEYS
-from polyqwen.metrics.task_metrics import TaskMetrics
+from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.models.inputs import Encoder
 from polyqwen.weighting.base import Weighting
@@ -67,7 +68,7 @@ class EmbeddingModule(pl.LightningModule):
         *,
         losses: Mapping[str, nn.Module],
         weighting: Weighting,
-        metrics: Mapping[str, TaskMetrics],
+        metrics: Mapping[str, SplitMetrics],
         optimizer: Callable[..., dict[str, Any]],
         start_step: int = 0,
     ) -> None:
@@ -91,7 +92,7 @@ class EmbeddingModule(pl.LightningModule):
         self.record: StepRecord | None = None
         self.weight_update: WeightUpdate | None = None  # made within the last training step
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
-        self._rows: dict[View, TaskMetrics] = {}  # what validation or test has seen so far
+        self._rows: dict[View, SplitMetrics] = {}  # what validation or test has seen so far
         self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
 
     @property
@@ -99,9 +100,9 @@ class EmbeddingModule(pl.LightningModule):
         """Absolute optimizer step, the clock of all schedules."""
         return self.start_step + self.global_step
 
-    def metric(self, task: str) -> TaskMetrics:
+    def metric(self, task: str) -> SplitMetrics:
         """The metrics of one task."""
-        return cast(TaskMetrics, self.metrics[task])
+        return cast(SplitMetrics, self.metrics[task])
 
     def forward(self, batch: Batch) -> Tensor:
         """Unit-norm embeddings of all contents of a batch, in its order: (N, D), fp32."""
@@ -127,17 +128,25 @@ class EmbeddingModule(pl.LightningModule):
         self._inform_weighting(outputs, batch, features)
         factors = dict(zip(self.tasks, self.weighting.weights(self.step), strict=True))
         weights = {task: factors[task] * self.boost[task] for task in outputs}
-        total = features.embeddings.sum() * 0.0
+        total = features.embeddings.sum() * 0.0 + self._still(outputs)
         for task, output in outputs.items():
             total = total + weights[task] * output.total
         self.record = StepRecord(
             total=total.detach(),
             outputs={t: o._replace(total=o.total.detach()) for t, o in outputs.items()},
             weights=weights,
-            gaps={task: similarity_gap(own) for task, own in pairs.items()},
+            gaps={
+                task: similarity_gap(own) for task, own in pairs.items() if self.metric(task).paired
+            },
             rows={task: len(own.query) for task, own in pairs.items()},
         )
         return total
+
+    def _still(self, present: Mapping[str, Any]) -> Tensor:
+        """Zero, with parameters of the absent tasks' losses: the same graph at every step."""
+        absent = [loss for task, loss in self.losses.items() if task not in present]
+        zero = torch.zeros((), device=self.device)
+        return sum((p.sum() * 0.0 for loss in absent for p in loss.parameters()), zero)
 
     def losses_of(self, batch: Batch) -> Tensor:
         """(T,) losses of a batch over all ranks without a graph, NaN where a task is absent."""
@@ -182,7 +191,8 @@ class EmbeddingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Groups for backbone and head; see `polyqwen.optimization`."""
-        return self.optimizer(self.encoder, nn.ModuleList([self.pooling, self.projection]))
+        head = nn.ModuleList([self.pooling, self.projection, self.losses])
+        return self.optimizer(self.encoder, head)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the embedded pairs of one view (a task, or a task under an ablation)."""
@@ -194,17 +204,26 @@ class EmbeddingModule(pl.LightningModule):
 
     def _views(self, split: str) -> list[View]:
         # Lightning sets the trainer's data module without declaring it.
-        return cast(Any, self.trainer).datamodule.views[split]
+        return cast(Any, self.trainer).datamodule.views(split)
 
-    def _collect(self, batch: Batch, view: View) -> None:
-        pairs = select(self(batch), batch.tasks[view[0]])
-        self._collected(view).update(
-            PairEmbeddings(
-                pairs.query, pairs.document, pairs.query_key, pairs.document_key, pairs.score
-            )
+    def evaluated_pairs(self, batch: Batch, task: str) -> PairEmbeddings:
+        """One task's rows as metrics take them; with logits where its loss has classes."""
+        pairs = select(self(batch), batch.tasks[task])
+        loss: Any = self.losses[task]
+        return PairEmbeddings(
+            pairs.query,
+            pairs.document,
+            pairs.query_key,
+            pairs.document_key,
+            pairs.score,
+            pairs.label,
+            None if pairs.label is None else loss.logits(pairs.query),
         )
 
-    def _collected(self, view: View) -> TaskMetrics:
+    def _collect(self, batch: Batch, view: View) -> None:
+        self._collected(view).update(self.evaluated_pairs(batch, view[0]))
+
+    def _collected(self, view: View) -> SplitMetrics:
         if view not in self._rows:
             self._rows[view] = copy.deepcopy(self.metric(view[0]))
         return self._rows[view]
@@ -212,7 +231,8 @@ class EmbeddingModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<task>/<metric>``, ``space/<task>/<monitor>`` and ``val/score``.
 
-        The score is the mean over tasks of Spearman (scored pairs) or recall@1 (the others).
+        The score is the mean over tasks of Spearman (scored pairs), macro-F1 (labels) or recall@1
+        (the others).
         """
         self._log_views("val", self._views("dev"))
 
@@ -239,14 +259,15 @@ class EmbeddingModule(pl.LightningModule):
             computed = metrics.compute()
             assert metrics.computed_from is not None
             self.evaluated[name] = metrics.computed_from
-            main.append(computed["spearman" if metrics.scored else "recall@1"])
+            if metrics.main is not None:
+                main.append(computed[metrics.main])
             for key, value in computed.items():
                 monitor = split == "val" and key in SPACE_KEYS
                 values[f"{'space' if monitor else split}/{name}/{key}"] = value
             if split == "test":
                 of_view = metrics.chance().items()
                 chance |= {f"chance/{name}/{key}": value for key, value in of_view}
-        values[f"{split}/score"] = sum(main) / len(main)
+        values[f"{split}/score"] = sum(main) / len(main) if main else math.nan
         self._rows.clear()
         # no sync_dist: computed from all ranks' rows already; Lightning warns when it is read
         warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")
@@ -265,6 +286,7 @@ def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:
         negative=None if rows.negative is None else embeddings[rows.negative],
         negative_key=rows.negative_key,
         negative_row=rows.negative_row,
+        label=rows.label,
     )
 
 

@@ -49,6 +49,8 @@ def binds(path: str, node: dict[str, Any]) -> None:
     signature = inspect.signature(get_object(node["_target_"]))
     keys = {k: None for k in node if not k.startswith("_")}
     extra = GIVEN.get(path, set()) - set(keys)
+    if path.startswith("losses.") and "embedding_size" in signature.parameters:
+        extra = extra | {"embedding_size"}
     arguments = [None] * POSITIONAL.get(path, 0)
     bind = signature.bind_partial if node.get("_partial_") else signature.bind
     bind(*arguments, **keys, **dict.fromkeys(extra))

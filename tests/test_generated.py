@@ -29,6 +29,7 @@ COLUMNS = {
     "vqa_single": {"image", "question", "answer", "negatives", "lang", "source"},
     "vqa_multi": {"image", "turns", "negatives", "lang", "source"},
     "instruction": {"instruction", "response", "lang", "source"},
+    "text_labels": {"text", "labels", "lang", "source"},
 }
 PICTURED = ("ocr", "vqa_single", "vqa_multi")
 

@@ -40,7 +40,7 @@ def train(cfg: DictConfig) -> Results:
     trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
     last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
     trainer.save_checkpoint(last, weights_only=False)  # also when no save was due at this step
-    data.views["test"] = data.views_with(cfg.ablations)
+    data.ablations["test"] = list(cfg.ablations)
     trainer.test(model, datamodule=data, verbose=False)
     trained = results_of(trainer.callback_metrics)
     chance = results_of(trainer.callback_metrics, "chance")

@@ -1,6 +1,8 @@
 """The data of a run: prepared tables, the curriculum's train loader, evaluation loaders."""
 
+import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import Ablation, MultiTaskDataset
+from polyqwen.data.labels import LabelBook
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.prepare import prepare
 from polyqwen.data.sampler import MicroBatchSampler, StepSampler
@@ -24,6 +27,7 @@ from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
 from polyqwen.data.trusted import trusted_split
 
+log = logging.getLogger(__name__)
 View = tuple[str, Ablation]  # a task, and what its queries are deprived of
 
 
@@ -45,6 +49,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         seed: of the order of rows.
         cache: folder of prepared tables.
         chunk_tokens: padded tokens per encoder pass; see `Collator`.
+        separate: embed a text once for each of its tasks; see `Collator`.
         min_visual_tokens: smaller pictures are enlarged.
         max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
@@ -70,6 +75,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         seed: int = 0,
         cache: str | Path = ".cache",
         chunk_tokens: int = 16384,
+        separate: bool = False,
         min_visual_tokens: int = 1,
         max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
@@ -94,33 +100,51 @@ class CurriculumDataModule(pl.LightningDataModule):
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
         )
+        self.book = LabelBook(tasks)
         self.collator = Collator(
             tokens,
             self.pictures,
             visual_tokens={name: task.visual_tokens for name, task in tasks.items()},
+            book=self.book,
+            separate=separate,
             chunk_tokens=chunk_tokens,
         )
-        self.views = {"dev": self.views_with([]), "test": self.views_with([])}
+        self.ablations: dict[str, Sequence[Ablation]] = {"dev": [], "test": []}
         self._split: dict[str, tuple[list[int], list[int]]] = {}
         self._tables: dict[tuple[str, str], Dataset] = {}
 
-    def views_with(self, ablations: Sequence[Ablation]) -> list[View]:
-        """All tasks as they are, and the tasks with pictures under each ablation."""
-        pictured = [name for name, task in self.tasks.items() if task.pictured]
-        plain: list[View] = [(task, "none") for task in self.tasks]
-        return plain + [(task, ablation) for task in pictured for ablation in ablations]
+    def views(self, split: str) -> list[View]:
+        """What is evaluated of a split: its tasks, and those with pictures under ablations.
+
+        A task without a row in the split (a label that nothing there has) is left out.
+        """
+        tasks = [name for name in self.tasks if len(self.table(name, split))]
+        pictured = [name for name in tasks if self.tasks[name].pictured]
+        plain: list[View] = [(task, "none") for task in tasks]
+        return plain + [(task, a) for task in pictured for a in self.ablations.get(split, [])]
 
     def table(self, task: str, split: str) -> Dataset:
-        """The prepared rows of a split, made on first use."""
+        """The prepared rows of a task's split, made on first use.
+
+        Raises:
+            ValueError: there are no rows, but for a task with a label outside of ``train``.
+        """
         if (task, split) not in self._tables:
-            self._tables[task, split] = prepare(
-                self.source.reader(task, split),
+            reader = self.source.reader(self.tasks[task].folder or task, split)
+            whole = prepare(
+                reader,
                 self.tasks[task],
                 self.tokens,
                 self.pictures,
                 self.cache / "tables",
                 self.bad_pictures,
+                self.book.known(task),
             )
+            table = self._tables[task, split] = self.book.stream(task, whole)
+            if not len(table) and split == "train":
+                raise ValueError(f"task {task}: {reader}: {self.book.missing(task, whole)}")
+            if not len(table):
+                log.info("task %s has no rows in %s: it is not evaluated there", task, split)
         return self._tables[task, split]
 
     def tables(self, split: str) -> dict[str, Dataset]:
@@ -157,15 +181,15 @@ class CurriculumDataModule(pl.LightningDataModule):
             costs=dataset.costs_at,
         )
         sampler.start_at(trainer.global_step)
-        return self._loader(dataset, sampler, persistent=True)
+        return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader per view of ``dev``."""
-        return [self.eval_loader("dev", view, self.eval_rows) for view in self.views["dev"]]
+        return [self.eval_loader("dev", view, self.eval_rows) for view in self.views("dev")]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader per view of ``test``."""
-        return [self.eval_loader("test", view) for view in self.views["test"]]
+        return [self.eval_loader("test", view) for view in self.views("test")]
 
     def eval_loader(self, split: str, view: View, limit: int | None = None) -> DataLoader[Any]:
         """This process's rows of one task, short ones with short ones.
@@ -184,7 +208,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         rows = self._own(chosen[np.argsort(costs[chosen], kind="stable")])
         size = self.eval_batch_size
         batches = [[(task, r) for r in rows[i : i + size]] for i in range(0, len(rows), size)]
-        return self._loader(dataset, batches, persistent=False)
+        return self._loader(dataset, batches, only=task)
 
     def trusted_batch(self) -> Batch:
         """This process's share of all tasks' trusted rows, as one batch.
@@ -201,7 +225,8 @@ class CurriculumDataModule(pl.LightningDataModule):
     def _dev_rows(self, task: str) -> tuple[list[int], list[int]]:
         """Trusted rows, and those left to choose checkpoints by."""
         if task not in self._split:
-            self._split[task] = trusted_split(self.table(task, "dev"), self.trusted_rows)
+            table = self.table(task, "dev")
+            self._split[task] = trusted_split(table, self.trusted_rows) if len(table) else ([], [])
         return self._split[task]
 
     def _own(self, rows: NDArray[np.int64]) -> list[int]:
@@ -211,12 +236,15 @@ class CurriculumDataModule(pl.LightningDataModule):
         )
         return rows[rank::world].tolist()
 
-    def _loader(self, dataset: MultiTaskDataset, batches: Any, persistent: bool) -> DataLoader[Any]:
-        workers = self.num_workers if persistent else 0
+    def _loader(
+        self, dataset: MultiTaskDataset, batches: Any, only: str | None = None
+    ) -> DataLoader[Any]:
+        """All tasks' batches from workers that stay, or one task's rows for evaluation."""
+        workers = 0 if only else self.num_workers
         return DataLoader(
             dataset,
             batch_sampler=batches,
-            collate_fn=self.collator,
+            collate_fn=partial(self.collator, only=only),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -1,7 +1,7 @@
 """Rows of all tasks of one split, read from the prepared tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ class Row(NamedTuple):
     document: Side
     negatives: tuple[Side, ...]
     score: float | None
+    labels: Mapping[str, str] = {}
 
 
 class MultiTaskDataset(Dataset[Row]):
@@ -64,6 +65,7 @@ class MultiTaskDataset(Dataset[Row]):
             document=_side(record["document"]),
             negatives=tuple(_side(negative) for negative in record["negatives"]),
             score=record["score"],
+            labels=json.loads(record["labels"]),
         )
 
     def __getitems__(self, addresses: Sequence[tuple[str, int]]) -> list[Row]:

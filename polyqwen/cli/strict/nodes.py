@@ -54,6 +54,7 @@ GIVEN: dict[str, Given] = {
     "model.encoder": Given(keywords=("vocabulary",)),
     "model.pooling": Given(positional=1),
     "model.projection": Given(positional=1),
+    "losses.*": Given(keywords=("embedding_size",), way_out="set model.projection.output_size"),
     "curriculum": Given(positional=1),
     "data": Given(keywords=("tasks", "tokens", "curriculum")),
     "optimizer": Given(2, ("total_steps",), "use curriculum.total_steps"),
