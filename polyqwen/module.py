@@ -19,6 +19,7 @@ from polyqwen.metrics.space import SPACE_KEYS
 from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.models.inputs import Encoder
+from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Graph
 from polyqwen.weighting.record import WeightUpdate
@@ -35,11 +36,15 @@ class StepRecord(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What the parts of the model make of a batch's contents."""
+    """What the parts of the model make of a batch's contents.
+
+    With a projection per task there is one row for each content and task that uses it.
+    """
 
     pooled: Tensor  # (N, H)
     projected: Tensor  # (N, D)
     embeddings: Tensor  # (N, D), unit norm, fp32
+    tasks: dict[str, TaskBatch]  # their indices point at these rows
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -105,7 +110,7 @@ class EmbeddingModule(pl.LightningModule):
         return cast(SplitMetrics, self.metrics[task])
 
     def forward(self, batch: Batch) -> Tensor:
-        """Unit-norm embeddings of all contents of a batch, in its order: (N, D), fp32."""
+        """Unit-norm embeddings of a batch in fp32, (N, D); `Features.tasks` points at them."""
         return self.features(batch).embeddings
 
     def features(self, batch: Batch) -> Features:
@@ -114,8 +119,14 @@ class EmbeddingModule(pl.LightningModule):
         pooled = torch.cat([self.pooling(self.encoder(c, visual), c.mask) for c in batch.chunks])
         if batch.images is None and visual is not None:
             pooled = pooled + 0.0 * visual.sum()  # the same graph with and without pictures
-        projected = self.projection(pooled)
-        return Features(pooled, projected, F.normalize(projected.float(), dim=-1))
+        tasks = batch.tasks
+        if isinstance(self.projection, PartedProjection):
+            rows, sizes, tasks = by_task(tasks, self.tasks)
+            pooled = pooled[rows]
+            projected = self.projection(pooled, sizes)
+        else:
+            projected = self.projection(pooled)
+        return Features(pooled, projected, F.normalize(projected.float(), dim=-1), tasks)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none.
@@ -123,12 +134,14 @@ class EmbeddingModule(pl.LightningModule):
         With several ranks, each computes the loss of all ranks' rows (see `gather_batch`).
         """
         features = self.features(batch)
-        pairs = self._pairs(features.embeddings, batch)
+        pairs = self._pairs(features)
         outputs = {task: self.losses[task](own) for task, own in pairs.items()}
         self._inform_weighting(outputs, batch, features)
         factors = dict(zip(self.tasks, self.weighting.weights(self.step), strict=True))
         weights = {task: factors[task] * self.boost[task] for task in outputs}
         total = features.embeddings.sum() * 0.0 + self._still(outputs)
+        if isinstance(self.projection, PartedProjection):
+            total = total + self.projection.penalty()
         for task, output in outputs.items():
             total = total + weights[task] * output.total
         self.record = StepRecord(
@@ -151,14 +164,14 @@ class EmbeddingModule(pl.LightningModule):
     def losses_of(self, batch: Batch) -> Tensor:
         """(T,) losses of a batch over all ranks without a graph, NaN where a task is absent."""
         with torch.no_grad():
-            pairs = self._pairs(self(batch), batch)
+            pairs = self._pairs(self.features(batch))
             outputs = {task: self.losses[task](own).total for task, own in pairs.items()}
         blank = torch.full((), torch.nan, device=self.device)
         return torch.stack([outputs.get(task, blank) for task in self.tasks])
 
-    def _pairs(self, embeddings: Tensor, batch: Batch) -> dict[str, Pairs]:
+    def _pairs(self, features: Features) -> dict[str, Pairs]:
         """Every task's pairs of all ranks, in the order of the tasks."""
-        tasks = batch.tasks
+        embeddings, tasks = features.embeddings, features.tasks
         if world_size() > 1:
             embeddings, tasks = gather_batch(embeddings, tasks, self.tasks)
         return {t: select(embeddings, tasks[t]) for t in self.tasks if t in tasks}
@@ -208,7 +221,8 @@ class EmbeddingModule(pl.LightningModule):
 
     def evaluated_pairs(self, batch: Batch, task: str) -> PairEmbeddings:
         """One task's rows as metrics take them; with logits where its loss has classes."""
-        pairs = select(self(batch), batch.tasks[task])
+        features = self.features(batch)
+        pairs = select(features.embeddings, features.tasks[task])
         loss: Any = self.losses[task]
         return PairEmbeddings(
             pairs.query,
@@ -273,6 +287,35 @@ class EmbeddingModule(pl.LightningModule):
         warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")
         self.log_dict(values)
         self.log_dict(chance, logger=False)
+
+
+def by_task(
+    tasks: Mapping[str, TaskBatch], order: Sequence[str]
+) -> tuple[Tensor, list[int], dict[str, TaskBatch]]:
+    """Gives every task its own copy of the contents it uses.
+
+    Args:
+        tasks: the batch's pairs.
+        order: all tasks of the run.
+
+    Returns:
+        The contents to take, one task's after the other's (M,); how many are each task's, in
+        ``order``; the pairs with their indices moved accordingly.
+    """
+    rows: list[Tensor] = []
+    sizes, moved = [], {}
+    for task in order:
+        if task not in tasks:
+            sizes.append(0)
+            continue
+        fields = {name: getattr(tasks[task], name) for name in ("query", "document", "negative")}
+        given = {name: index for name, index in fields.items() if index is not None}
+        used, place = torch.cat(list(given.values())).unique(return_inverse=True)
+        places = (place + sum(sizes)).split([len(index) for index in given.values()])
+        moved[task] = tasks[task]._replace(**dict(zip(given, places, strict=True)))
+        rows.append(used)
+        sizes.append(len(used))
+    return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64), sizes, moved
 
 
 def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:

@@ -16,7 +16,15 @@ CONF = ROOT / "conf"
 GROUPS = ("data", "curriculum", "weighting", "optimizer", "callbacks", "trainer", "logger", "model")
 OPTIONS = sorted(
     f"{group}={path.stem}"
-    for group in (*GROUPS, "model/encoder", "model/pooling", "model/projection", "experiment")
+    for group in (
+        *GROUPS,
+        "model/encoder",
+        "model/pooling",
+        "model/projection",
+        "model/sharing",
+        "data/sampling",
+        "experiment",
+    )
     for path in (CONF / group).glob("*.yaml")
     if path.stem != "base"
 )
@@ -25,7 +33,7 @@ GIVEN = {  # what the build adds to a node's keys
     "model.tokens": {"prefixes"},
     "model.encoder": {"vocabulary"},
     "curriculum": {"tasks"},
-    "data": {"tasks", "tokens", "curriculum"},
+    "data": {"tasks", "tokens", "curriculum", "separate"},
     "callbacks.dashboard": {"configuration", "hyperparameters"},
     "optimizer": {"backbone", "head", "total_steps"},
 }

@@ -44,10 +44,14 @@ def build(cfg: DictConfig) -> Parts:
     tasks = {name: make(node) for name, node in cfg.tasks.items()}
     tokens = make(cfg.model.tokens, prefixes={name: task.prefix for name, task in tasks.items()})
     curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
-    data = make(cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum)
+    sharing = make(cfg.model.sharing)
+    data = make(
+        cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=sharing.separate
+    )
     encoder = make(cfg.model.encoder, vocabulary=tokens.vocabulary)
     pooling = make(cfg.model.pooling, encoder.hidden_size)
     projection = make(cfg.model.projection, encoder.hidden_size)
+    encoder, projection = sharing.apply(encoder, projection, len(tasks))
     model = EmbeddingModule(
         encoder,
         pooling,

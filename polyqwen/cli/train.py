@@ -31,7 +31,8 @@ def train(cfg: DictConfig) -> Results:
         Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
         data.prepare_data()
-        console().print(statistics_table(task_statistics(data.tables("train"))))
+        labels = {name: task.label for name, task in data.tasks.items()}
+        console().print(statistics_table(task_statistics(data.tables("train"), labels)))
 
     untrained: Results = {}
     if cfg.baseline:

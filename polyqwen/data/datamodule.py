@@ -1,7 +1,7 @@
 """The data of a run: prepared tables, the curriculum's train loader, evaluation loaders."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from polyqwen.data.adaptive_sampling import AdaptiveSampling
 from polyqwen.data.bad_pictures import BadPictures
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import Ablation, MultiTaskDataset
 from polyqwen.data.labels import LabelBook
+from polyqwen.data.permutation import easy_first
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.prepare import prepare
 from polyqwen.data.sampler import MicroBatchSampler, StepSampler
+from polyqwen.data.sampling import Sampling, Shares
 from polyqwen.data.sources import Source
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
@@ -46,6 +49,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             itself: one number for all, or task -> number; None divides `batch_size`.
         eval_batch_size: rows per batch in evaluation.
         eval_rows: rows of each task used in validation while training; None for all of ``dev``.
+        sampling: how tasks share a step; None takes the curriculum's shares as they are.
         seed: of the order of rows.
         cache: folder of prepared tables.
         chunk_tokens: padded tokens per encoder pass; see `Collator`.
@@ -72,6 +76,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         rows_per_task: int | dict[str, int] | None = None,
         eval_batch_size: int = 64,
         eval_rows: int | None = None,
+        sampling: Sampling | None = None,
         seed: int = 0,
         cache: str | Path = ".cache",
         chunk_tokens: int = 16384,
@@ -89,6 +94,8 @@ class CurriculumDataModule(pl.LightningDataModule):
         self.batch_size, self.rows_per_task = batch_size, rows_per_task
         self.eval_batch_size, self.seed = eval_batch_size, seed
         self.eval_rows, self.num_workers = eval_rows, num_workers
+        self.sampling = sampling or Shares()
+        self._steps: StepSampler | None = None  # of the training in progress
         if trusted_rows < 0:
             raise ValueError(f"data.trusted_rows must be >= 0, got {trusted_rows}")
         self.trusted_rows = trusted_rows
@@ -166,14 +173,19 @@ class CurriculumDataModule(pl.LightningDataModule):
         rows = self.rows_per_task
         default = rows if isinstance(rows, dict) else dict.fromkeys(self.tasks, rows)
         own = {name: task.batch_size or default.get(name) for name, task in self.tasks.items()}
+        self._check_horizon(accumulate)
+        easy = [name for name, task in self.tasks.items() if task.easy_first]
+        self._steps = StepSampler(
+            {task: len(table) for task, table in dataset.tables.items()},
+            self.curriculum,
+            None if self.batch_size is None else self.batch_size * cells,
+            self.seed,
+            {name: count * cells for name, count in own.items() if count},
+            self.sampling,
+            {name: easy_first(dataset.difficulty(name), self.seed, name) for name in easy},
+        )
         sampler = MicroBatchSampler(
-            StepSampler(
-                {task: len(table) for task, table in dataset.tables.items()},
-                self.curriculum,
-                None if self.batch_size is None else self.batch_size * cells,
-                self.seed,
-                {name: count * cells for name, count in own.items() if count},
-            ),
+            self._steps,
             accumulate=accumulate,
             rank=trainer.global_rank,
             world=world,
@@ -182,6 +194,38 @@ class CurriculumDataModule(pl.LightningDataModule):
         )
         sampler.start_at(trainer.global_step)
         return self._loader(dataset, sampler)
+
+    def resample(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
+        """Lets an adaptive sampling decide at the end of a window; see `AdaptiveSampling.decide`.
+
+        Returns:
+            Task -> factor.
+        """
+        assert isinstance(self.sampling, AdaptiveSampling) and self._steps is not None
+        tasks = self._steps.tasks
+        factors = self.sampling.decide(step, [values[task] for task in tasks])
+        self._steps.refresh()
+        return dict(zip(tasks, factors, strict=True))
+
+    def _check_horizon(self, accumulate: int) -> None:
+        """Shares must not change for batches that loaders have fetched already."""
+        if not isinstance(self.sampling, AdaptiveSampling):
+            return
+        # a worker has two batches under way, and the trainer asks for one more
+        ahead = -(-(2 * self.num_workers + 2) // accumulate)
+        if self.sampling.window < ahead:
+            raise ValueError(
+                f"data.sampling.window={self.sampling.window} is shorter than the {ahead} steps "
+                f"that {self.num_workers} workers fetch ahead; raise it, or use fewer workers"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the sampling has learnt, for the checkpoint."""
+        return {"sampling": self.sampling.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self.sampling.load_state_dict(state_dict.get("sampling", {}))
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader per view of ``dev``."""

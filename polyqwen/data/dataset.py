@@ -88,6 +88,13 @@ class MultiTaskDataset(Dataset[Row]):
         """Tokens of each row, a measure of its work: (rows,)."""
         return np.asarray(self.tables[task].data.column("cost"), dtype=np.int64)
 
+    def difficulty(self, task: str) -> NDArray[np.float64]:
+        """How hard each row is: its column, or its length where rows have none; (rows,)."""
+        column = self.tables[task].data.column("difficulty")
+        if column.null_count:
+            return self.costs(task).astype(np.float64)
+        return np.asarray(column, dtype=np.float64)
+
     def costs_at(self, task: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens of some rows, read where they lie on the disk: nothing grows with the table."""
         column, starts = self._cost_chunks(task)

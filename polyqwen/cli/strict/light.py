@@ -36,6 +36,8 @@ def check_values(values: Mapping[str, Any]) -> None:
         for name, task in tasks.items():
             for split in SPLITS:
                 source.reader(task.folder or name, split)
+    if values["data"].get("sampling"):
+        _built("data.sampling", values["data"]["sampling"])
     _check_torch_parts(values)
 
 
@@ -46,6 +48,7 @@ def _check_torch_parts(values: Mapping[str, Any]) -> None:
         given = {"embedding_size"} & set(signature_of(node["_target_"]).parameters)
         _built(f"losses.{name}", node, **dict.fromkeys(given, WIDTH))
     pooling, projection = values["model"]["pooling"], values["model"]["projection"]
+    _built("model.sharing", values["model"]["sharing"])
     _built("model.pooling", pooling, WIDTH)
     _built("model.projection", projection, projection.get("output_size") or WIDTH)
 

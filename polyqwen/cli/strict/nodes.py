@@ -56,7 +56,9 @@ GIVEN: dict[str, Given] = {
     "model.projection": Given(positional=1),
     "losses.*": Given(keywords=("embedding_size",), way_out="set model.projection.output_size"),
     "curriculum": Given(positional=1),
-    "data": Given(keywords=("tasks", "tokens", "curriculum")),
+    "data": Given(
+        keywords=("tasks", "tokens", "curriculum", "separate"), way_out="choose model/sharing"
+    ),
     "optimizer": Given(2, ("total_steps",), "use curriculum.total_steps"),
     "callbacks.*.schedule": Given(positional=1),
     "trainer": TRAINER,

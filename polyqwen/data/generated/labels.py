@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-# label → class → words that tell it
+# label → class → words that tell it; where there are six, three are English and three Vietnamese
 WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "sentiment": {
         "negative": ("bad", "dull", "slow", "poor", "chán", "tệ"),
@@ -39,8 +39,11 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "SearchScreeningEvent": ("movie times", "what is on at the cinema"),
     },
 }
-GRADES = {"negative": ("very_negative", "negative"), "positive": ("positive", "very_positive")}
-FILLERS = ("today", "please", "really", "again", "for me", "this week", "nhé", "rồi", "hôm nay")
+FILLERS = {
+    "en": ("today", "please", "really", "again", "for me", "this week"),
+    "vi": ("nhé", "rồi", "hôm nay", "thật", "nữa", "tuần này"),
+}
+STRENGTH = {"en": ("a little", "very much"), "vi": ("hơi", "vô cùng")}
 GROUPS = (("sentiment", "topic"), ("sentiment",), ("question_type",), ("intent",))
 UNLABELLED = 0.1  # share of rows without any label
 
@@ -63,22 +66,25 @@ def label_rows(rng: random.Random, count: int, texts: set[str]) -> Iterator[dict
 
 def _row(rng: random.Random) -> dict[str, Any]:
     group = rng.choice(GROUPS)
+    lang = rng.choice(("en", "vi")) if "sentiment" in group else "en"
     labels, said = {}, []
     for label in group:
         name = rng.choice(tuple(WORDS[label]))
+        words = WORDS[label][name]
         labels[label] = name
-        said.append(rng.choice(WORDS[label][name]))
+        said.append(rng.choice(words[3:] if lang == "vi" else words[:3]))
     if group == ("sentiment",):  # five grades: the stronger one says so
-        strength = rng.randrange(2)
-        grades = GRADES.get(labels["sentiment"], ("neutral", "neutral"))
-        labels["sentiment5"] = grades[strength]
-        strong = (labels["sentiment"] == "negative") != bool(strength)
-        said.append("very much" if strong else "a little")
-    said += [*rng.sample(FILLERS, rng.randrange(1, 4)), str(rng.randrange(1000))]
+        strong = rng.randrange(2)
+        labels["sentiment5"] = _grade(labels["sentiment"], bool(strong))
+        said.append(STRENGTH[lang][strong])
+    said += [*rng.sample(FILLERS[lang], rng.randrange(1, 4)), str(rng.randrange(1000))]
     rng.shuffle(said)
-    text = " ".join(said)
     if rng.random() < UNLABELLED:
         labels = {}
     elif group == ("sentiment", "topic") and rng.random() < 0.3:
         del labels[rng.choice(group)]
-    return {"text": text, "labels": labels, "lang": "mixed", "source": "generated/labels"}
+    return {"text": " ".join(said), "labels": labels, "lang": lang, "source": "generated/labels"}
+
+
+def _grade(sentiment: str, strong: bool) -> str:
+    return f"very_{sentiment}" if strong and sentiment != "neutral" else sentiment
