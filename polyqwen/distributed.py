@@ -1,7 +1,7 @@
 """One global batch out of all ranks' shards, with exact gradients."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -83,7 +83,7 @@ def gather_batch(
     contents = [h[0] for h in headers]
     shards: dict[str, list[TaskBatch]] = {task: [] for task in order}
     for rank, (flat, numbers) in enumerate(zip(packed, headers, strict=True)):
-        for task, sizes in zip(order, _triples(numbers), strict=True):
+        for task, sizes in zip(order, _sizes(numbers), strict=True):
             if sizes[0]:
                 batch, flat = _unpack(flat, sizes, sum(contents[:rank]))
                 shards[task].append(batch)
@@ -91,41 +91,51 @@ def gather_batch(
     return gather_rows(embeddings, contents), joined
 
 
-def _header(batch: TaskBatch | None) -> list[int]:
-    """Rows, hard negatives, and whether there are scores."""
+class _Sizes(NamedTuple):
+    """What a rank tells of a task: rows, hard negatives, whether there are scores and labels."""
+
+    rows: int
+    negatives: int
+    scored: int
+    labelled: int
+
+    def columns(self) -> list[int]:
+        """Lengths of the columns of a `TaskBatch`, 0 for those that are None."""
+        rows, negatives, scored, labelled = self
+        return [rows] * 5 + [rows * scored] + [negatives] * 3 + [rows * labelled]
+
+
+def _header(batch: TaskBatch | None) -> _Sizes:
     if batch is None or not len(batch.query):
-        return [0, 0, 0]
+        return _Sizes(0, 0, 0, 0)
     negatives = 0 if batch.negative is None else len(batch.negative)
-    return [len(batch.query), negatives, int(batch.score is not None)]
+    return _Sizes(
+        len(batch.query), negatives, int(batch.score is not None), int(batch.label is not None)
+    )
 
 
-def _triples(header: Sequence[int]) -> list[tuple[int, int, int]]:
-    return [(header[i], header[i + 1], header[i + 2]) for i in range(1, len(header), 3)]
+def _sizes(header: Sequence[int]) -> list[_Sizes]:
+    width = len(_Sizes._fields)
+    return [_Sizes(*header[i : i + width]) for i in range(1, len(header), width)]
 
 
 def _length(header: Sequence[int]) -> int:
     """Numbers in a rank's payload."""
-    return sum(rows * (5 + scored) + 3 * k for rows, k, scored in _triples(header))
+    return sum(sum(sizes.columns()) for sizes in _sizes(header))
 
 
 def _pack(batch: TaskBatch) -> Tensor:
     """All columns as one row of int64; scores by their bits."""
-    columns = list(batch)
     if batch.score is not None:
-        columns[5] = batch.score.view(torch.int32).long()
-    return torch.cat([column for column in columns if column is not None])
+        batch = batch._replace(score=batch.score.view(torch.int32).long())
+    return torch.cat([column for column in batch if column is not None])
 
 
-def _unpack(flat: Tensor, sizes: tuple[int, int, int], shift: int) -> tuple[TaskBatch, Tensor]:
+def _unpack(flat: Tensor, sizes: _Sizes, shift: int) -> tuple[TaskBatch, Tensor]:
     """The first task of a payload, its indices moved by `shift`, and the rest."""
-    rows, negatives, scored = sizes
-    lengths = [rows] * 5 + [rows * scored] + [negatives] * 3
-    columns: list[Tensor | None] = list(flat[: sum(lengths)].split(lengths))
-    if not scored:
-        columns[5] = None
-    if not negatives:
-        columns[6:] = [None] * 3
-    batch = TaskBatch(*columns)  # type: ignore[arg-type]  # None only where it may be
+    lengths = sizes.columns()
+    columns = flat[: sum(lengths)].split(lengths)
+    batch = TaskBatch(*(c if n else None for c, n in zip(columns, lengths, strict=True)))  # type: ignore[arg-type]  # None only where it may be
     if batch.score is not None:
         batch = batch._replace(score=batch.score.int().view(torch.float32))
     moved = {n: c + shift for n in _INDICES if (c := getattr(batch, n)) is not None}

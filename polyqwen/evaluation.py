@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyqwen.data.batch import Batch
-from polyqwen.losses.types import Pairs
 from polyqwen.metrics.bootstrap import Interval, paired_bootstrap, paired_bootstrap_spearman
 from polyqwen.metrics.retrieval import expected_reciprocal_rank, retrieval_ranks
 from polyqwen.metrics.similarity import pair_cosines
-from polyqwen.metrics.task_metrics import TaskMetrics
+from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
-from polyqwen.module import EmbeddingModule, select
+from polyqwen.module import EmbeddingModule
 
 
 class EmbeddedView(NamedTuple):
@@ -37,49 +36,35 @@ def embed_view(model: EmbeddingModule, batches: Iterable[Batch]) -> EmbeddedView
     rows = []
     for batch in batches:
         batch = model.transfer_batch_to_device(batch, model.device, 0)
-        ((_, own),) = batch.tasks.items()
-        parts.append(_each(select(model(batch), own), Tensor.cpu))
+        ((task, own),) = batch.tasks.items()
+        parts.append(_each(model.evaluated_pairs(batch, task), Tensor.cpu))
         rows.append(own.row.cpu())
     order = torch.cat(rows).argsort()
     pairs = _each(_joined(parts), lambda value: value[order])
     return EmbeddedView(pairs, torch.cat(rows)[order].numpy())
 
 
-def _each(pairs: Pairs | PairEmbeddings, change: Callable[[Tensor], Tensor]) -> PairEmbeddings:
+def _each(pairs: PairEmbeddings, change: Callable[[Tensor], Tensor]) -> PairEmbeddings:
     """The same change to every field that is given."""
-    return PairEmbeddings(
-        query=change(pairs.query),
-        document=change(pairs.document),
-        query_key=change(pairs.query_key),
-        document_key=change(pairs.document_key),
-        score=None if pairs.score is None else change(pairs.score),
-    )
+    return PairEmbeddings(*(None if value is None else change(value) for value in pairs))  # type: ignore[arg-type]
 
 
 def _joined(parts: Sequence[PairEmbeddings]) -> PairEmbeddings:
     """The rows of all parts after one another."""
-    scores = [part.score for part in parts if part.score is not None]
-    return PairEmbeddings(
-        query=torch.cat([part.query for part in parts]),
-        document=torch.cat([part.document for part in parts]),
-        query_key=torch.cat([part.query_key for part in parts]),
-        document_key=torch.cat([part.document_key for part in parts]),
-        score=torch.cat(scores) if len(scores) == len(parts) else None,
-    )
+    columns = zip(*parts, strict=True)
+    return PairEmbeddings(*(None if c[0] is None else torch.cat(c) for c in columns))  # type: ignore[arg-type]
 
 
-def measure(metrics: TaskMetrics, pairs: PairEmbeddings) -> dict[str, float]:
+def measure(metrics: SplitMetrics, pairs: PairEmbeddings) -> dict[str, float]:
     """All metrics of embedded pairs."""
     metrics.reset()
     metrics.update(pairs)
     return metrics.compute()
 
 
-def chance(metrics: TaskMetrics, pairs: PairEmbeddings) -> dict[str, float]:
-    """Retrieval metrics of a random order of the same pool."""
-    metrics.reset()
-    metrics.update(pairs)
-    return metrics.chance()
+def chance(metrics: SplitMetrics, pairs: PairEmbeddings) -> dict[str, float]:
+    """What a model that has learnt nothing would reach on the same rows."""
+    return metrics.chance_of(pairs)
 
 
 def choose(pairs: PairEmbeddings, rows: Sequence[int]) -> PairEmbeddings:
@@ -89,13 +74,18 @@ def choose(pairs: PairEmbeddings, rows: Sequence[int]) -> PairEmbeddings:
 
 
 def advantage(
-    metrics: TaskMetrics, trained: PairEmbeddings, other: PairEmbeddings
+    metrics: SplitMetrics, trained: PairEmbeddings, other: PairEmbeddings
 ) -> tuple[str, Interval]:
     """By how much `trained` beats `other` on the same rows, with a paired bootstrap 95 % interval.
 
     Returns:
-        The metric compared (Spearman for scored pairs, else MRR) and its interval.
+        The metric compared (accuracy for labels, Spearman for scored pairs, else MRR) and its
+        interval.
     """
+    if trained.label is not None:
+        assert trained.logits is not None and other.logits is not None
+        hits = [(p.argmax(dim=1) == trained.label).double() for p in (trained.logits, other.logits)]
+        return "accuracy", paired_bootstrap(hits[0].numpy(), hits[1].numpy())
     if trained.score is not None:
         ours, theirs = (pair_cosines(pairs).numpy() for pairs in (trained, other))
         return "spearman", paired_bootstrap_spearman(ours, theirs, trained.score.numpy())

@@ -1,6 +1,7 @@
 """The model and its training step: embed every content once, one loss per task, weigh, sum."""
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -15,9 +16,10 @@ from polyqwen.data.datamodule import View
 from polyqwen.distributed import gather_batch, world_size
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.space import SPACE_KEYS
-from polyqwen.metrics.task_metrics import TaskMetrics
+from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.models.inputs import Encoder
+from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Graph
 from polyqwen.weighting.record import WeightUpdate
@@ -34,11 +36,15 @@ class StepRecord(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What the parts of the model make of a batch's contents."""
+    """What the parts of the model make of a batch's contents.
+
+    With a projection per task there is one row for each content and task that uses it.
+    """
 
     pooled: Tensor  # (N, H)
     projected: Tensor  # (N, D)
     embeddings: Tensor  # (N, D), unit norm, fp32
+    tasks: dict[str, TaskBatch]  # their indices point at these rows
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -67,7 +73,7 @@ class EmbeddingModule(pl.LightningModule):
         *,
         losses: Mapping[str, nn.Module],
         weighting: Weighting,
-        metrics: Mapping[str, TaskMetrics],
+        metrics: Mapping[str, SplitMetrics],
         optimizer: Callable[..., dict[str, Any]],
         start_step: int = 0,
     ) -> None:
@@ -92,7 +98,7 @@ class EmbeddingModule(pl.LightningModule):
         self.weight_update: WeightUpdate | None = None  # made within the last training step
         self._trusted: Batch | None = None
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
-        self._rows: dict[View, TaskMetrics] = {}  # what validation or test has seen so far
+        self._rows: dict[View, SplitMetrics] = {}  # what validation or test has seen so far
         self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
 
     @property
@@ -100,21 +106,26 @@ class EmbeddingModule(pl.LightningModule):
         """Absolute optimizer step, the clock of all schedules."""
         return self.start_step + self.global_step
 
-    def metric(self, task: str) -> TaskMetrics:
+    def metric(self, task: str) -> SplitMetrics:
         """The metrics of one task."""
-        return cast(TaskMetrics, self.metrics[task])
+        return cast(SplitMetrics, self.metrics[task])
 
     def forward(self, batch: Batch) -> Tensor:
-        """Unit-norm embeddings of all contents of a batch, in its order: (N, D), fp32."""
+        """Unit-norm embeddings of a batch in fp32, (N, D); `Features.tasks` points at them."""
         return self.features(batch).embeddings
 
     def features(self, batch: Batch) -> Features:
         """The embeddings, and what they were made from."""
-        return self._embedded(self._pooled(batch))
+        return self._embedded(self._pooled(batch), batch.tasks)
 
-    def _embedded(self, pooled: Tensor) -> Features:
-        projected = self.projection(pooled)
-        return Features(pooled, projected, F.normalize(projected.float(), dim=-1))
+    def _embedded(self, pooled: Tensor, tasks: dict[str, TaskBatch]) -> Features:
+        if isinstance(self.projection, PartedProjection):
+            rows, sizes, tasks = by_task(tasks, self.tasks)
+            pooled = pooled[rows]
+            projected = self.projection(pooled, sizes)
+        else:
+            projected = self.projection(pooled)
+        return Features(pooled, projected, F.normalize(projected.float(), dim=-1), tasks)
 
     def _pooled(self, batch: Batch) -> Tensor:
         visual = self.encoder.encode_images(batch.images)
@@ -129,34 +140,44 @@ class EmbeddingModule(pl.LightningModule):
         With several ranks, each computes the loss of all ranks' rows (see `gather_batch`).
         """
         features = self.features(batch)
-        pairs = self._pairs(features.embeddings, batch)
+        pairs = self._pairs(features)
         outputs = {task: self.losses[task](own) for task, own in pairs.items()}
         self._inform_weighting(outputs, batch, features)
         factors = dict(zip(self.tasks, self.weighting.weights(self.step), strict=True))
         weights = {task: factors[task] * self.boost[task] for task in outputs}
-        total = features.embeddings.sum() * 0.0
+        total = features.embeddings.sum() * 0.0 + self._still(outputs)
+        if isinstance(self.projection, PartedProjection):
+            total = total + self.projection.penalty()
         for task, output in outputs.items():
             total = total + weights[task] * output.total
         self.record = StepRecord(
             total=total.detach(),
             outputs={t: o._replace(total=o.total.detach()) for t, o in outputs.items()},
             weights=weights,
-            gaps={task: similarity_gap(own) for task, own in pairs.items()},
+            gaps={
+                task: similarity_gap(own) for task, own in pairs.items() if self.metric(task).paired
+            },
             rows={task: len(own.query) for task, own in pairs.items()},
         )
         return total
 
-    def losses_of(self, batch: Batch, embeddings: Tensor | None = None) -> Tensor:
+    def _still(self, present: Mapping[str, Any]) -> Tensor:
+        """Zero, with parameters of the absent tasks' losses: the same graph at every step."""
+        absent = [loss for task, loss in self.losses.items() if task not in present]
+        zero = torch.zeros((), device=self.device)
+        return sum((p.sum() * 0.0 for loss in absent for p in loss.parameters()), zero)
+
+    def losses_of(self, batch: Batch, features: Features | None = None) -> Tensor:
         """(T,) losses of a batch over all ranks, NaN where a task is absent.
 
         Args:
             batch: with rows of some tasks.
-            embeddings: of its contents; None embeds them, without a graph.
+            features: of its contents; None embeds them, without a graph.
         """
-        if embeddings is None:
+        if features is None:
             with torch.no_grad():
-                embeddings = self(batch)
-        pairs = self._pairs(embeddings, batch)
+                features = self.features(batch)
+        pairs = self._pairs(features)
         outputs = {task: self.losses[task](own).total for task, own in pairs.items()}
         blank = torch.full((), torch.nan, device=self.device)
         return torch.stack([outputs.get(task, blank) for task in self.tasks])
@@ -180,17 +201,17 @@ class EmbeddingModule(pl.LightningModule):
         with torch.set_grad_enabled(gram is not None and gram.through_encoder):
             pooled = self._pooled(self._trusted)
         with torch.set_grad_enabled(gram is not None):
-            features = self._embedded(pooled)
-            losses = self.losses_of(self._trusted, features.embeddings)
+            features = self._embedded(pooled, self._trusted.tasks)
+            losses = self.losses_of(self._trusted, features)
         self.train()
         if gram is not None:
             aim = self.weighting.trusted_objective(losses)
             gram.add_trusted(aim, self._graph(features))
         return losses.detach()
 
-    def _pairs(self, embeddings: Tensor, batch: Batch) -> dict[str, Pairs]:
+    def _pairs(self, features: Features) -> dict[str, Pairs]:
         """Every task's pairs of all ranks, in the order of the tasks."""
-        tasks = batch.tasks
+        embeddings, tasks = features.embeddings, features.tasks
         if world_size() > 1:
             embeddings, tasks = gather_batch(embeddings, tasks, self.tasks)
         return {t: select(embeddings, tasks[t]) for t in self.tasks if t in tasks}
@@ -228,7 +249,8 @@ class EmbeddingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Groups for backbone and head; see `polyqwen.optimization`."""
-        return self.optimizer(self.encoder, nn.ModuleList([self.pooling, self.projection]))
+        head = nn.ModuleList([self.pooling, self.projection, self.losses])
+        return self.optimizer(self.encoder, head)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the embedded pairs of one view (a task, or a task under an ablation)."""
@@ -240,17 +262,27 @@ class EmbeddingModule(pl.LightningModule):
 
     def _views(self, split: str) -> list[View]:
         # Lightning sets the trainer's data module without declaring it.
-        return cast(Any, self.trainer).datamodule.views[split]
+        return cast(Any, self.trainer).datamodule.views(split)
 
-    def _collect(self, batch: Batch, view: View) -> None:
-        pairs = select(self(batch), batch.tasks[view[0]])
-        self._collected(view).update(
-            PairEmbeddings(
-                pairs.query, pairs.document, pairs.query_key, pairs.document_key, pairs.score
-            )
+    def evaluated_pairs(self, batch: Batch, task: str) -> PairEmbeddings:
+        """One task's rows as metrics take them; with logits where its loss has classes."""
+        features = self.features(batch)
+        pairs = select(features.embeddings, features.tasks[task])
+        loss: Any = self.losses[task]
+        return PairEmbeddings(
+            pairs.query,
+            pairs.document,
+            pairs.query_key,
+            pairs.document_key,
+            pairs.score,
+            pairs.label,
+            None if pairs.label is None else loss.logits(pairs.query),
         )
 
-    def _collected(self, view: View) -> TaskMetrics:
+    def _collect(self, batch: Batch, view: View) -> None:
+        self._collected(view).update(self.evaluated_pairs(batch, view[0]))
+
+    def _collected(self, view: View) -> SplitMetrics:
         if view not in self._rows:
             self._rows[view] = copy.deepcopy(self.metric(view[0]))
         return self._rows[view]
@@ -258,7 +290,8 @@ class EmbeddingModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<task>/<metric>``, ``space/<task>/<monitor>`` and ``val/score``.
 
-        The score is the mean over tasks of Spearman (scored pairs) or recall@1 (the others).
+        The score is the mean over tasks of Spearman (scored pairs), macro-F1 (labels) or recall@1
+        (the others).
         """
         self._log_views("val", self._views("dev"))
 
@@ -285,20 +318,49 @@ class EmbeddingModule(pl.LightningModule):
             computed = metrics.compute()
             assert metrics.computed_from is not None
             self.evaluated[name] = metrics.computed_from
-            if ablation == "none":
-                main.append(computed["spearman" if metrics.scored else "recall@1"])
+            if metrics.main is not None and ablation == "none":
+                main.append(computed[metrics.main])
             for key, value in computed.items():
                 monitor = split == "val" and key in SPACE_KEYS
                 values[f"{'space' if monitor else split}/{name}/{key}"] = value
             if split == "test":
                 of_view = metrics.chance().items()
                 chance |= {f"chance/{name}/{key}": value for key, value in of_view}
-        values[f"{split}/score"] = sum(main) / len(main)
+        values[f"{split}/score"] = sum(main) / len(main) if main else math.nan
         self._rows.clear()
         # no sync_dist: computed from all ranks' rows already; Lightning warns when it is read
         warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")
         self.log_dict(values)
         self.log_dict(chance, logger=False)
+
+
+def by_task(
+    tasks: Mapping[str, TaskBatch], order: Sequence[str]
+) -> tuple[Tensor, list[int], dict[str, TaskBatch]]:
+    """Gives every task its own copy of the contents it uses.
+
+    Args:
+        tasks: the batch's pairs.
+        order: all tasks of the run.
+
+    Returns:
+        The contents to take, one task's after the other's (M,); how many are each task's, in
+        ``order``; the pairs with their indices moved accordingly.
+    """
+    rows: list[Tensor] = []
+    sizes, moved = [], {}
+    for task in order:
+        if task not in tasks:
+            sizes.append(0)
+            continue
+        fields = {name: getattr(tasks[task], name) for name in ("query", "document", "negative")}
+        given = {name: index for name, index in fields.items() if index is not None}
+        used, place = torch.cat(list(given.values())).unique(return_inverse=True)
+        places = (place + sum(sizes)).split([len(index) for index in given.values()])
+        moved[task] = tasks[task]._replace(**dict(zip(given, places, strict=True)))
+        rows.append(used)
+        sizes.append(len(used))
+    return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64), sizes, moved
 
 
 def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:
@@ -312,6 +374,7 @@ def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:
         negative=None if rows.negative is None else embeddings[rows.negative],
         negative_key=rows.negative_key,
         negative_row=rows.negative_row,
+        label=rows.label,
     )
 
 

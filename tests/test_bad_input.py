@@ -121,6 +121,22 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
         "losses.ocr._target_=polyqwen.losses.ground.GroundedLoss",
         ("there is no 'ground'", "'grounded'"),
     ),
+    "unknown class": (
+        "task=[topic] curriculum=single_phase losses.topic.class_weights={canteen:2}",
+        ("losses.topic", "class_weights", "canteen", "facility"),
+    ),
+    "one class": (
+        "task=[topic] curriculum=single_phase tasks.topic.classes=[lecturer]",
+        ("tasks.topic", "at least 2 different"),
+    ),
+    "class that is no text": (
+        "task=[topic] curriculum=single_phase tasks.topic.classes=[1,2]",
+        ("tasks.topic.classes[0]", "a text", "quotes"),
+    ),
+    "size of a head": (
+        "task=[topic] curriculum=single_phase +losses.topic.embedding_size=4",
+        ("losses.topic.embedding_size", "is set by the run"),
+    ),
     "unknown task": ("+weighting.alpha.ocrr=1", ("weighting.alpha.ocrr", "'ocr'")),
     "unknown task's loss": ("+losses.ocrr.margin=1", ("losses.ocrr", "'ocr'")),
     "unknown task as a value": ("callbacks.boost.task=txt_pair", ("boost.task", "'text_pair'")),

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 GROUPS = ("data", "curriculum", "weighting", "optimizer", "callbacks", "trainer", "logger", "model")
-PARTS = ("model/encoder", "model/pooling", "model/projection")
+PARTS = ("model/encoder", "model/pooling", "model/projection", "model/sharing", "data/sampling")
 OPTIONS = sorted(
     f"{group}={path.stem}"
     for group in (*GROUPS, *PARTS, "experiment", "hparams_search", "study")
@@ -28,7 +28,7 @@ GIVEN = {  # what the build adds to a node's keys
     "model.tokens": {"prefixes"},
     "model.encoder": {"vocabulary"},
     "curriculum": {"tasks"},
-    "data": {"tasks", "tokens", "curriculum"},
+    "data": {"tasks", "tokens", "curriculum", "separate"},
     "callbacks.dashboard": {"configuration", "hyperparameters"},
     "optimizer": {"backbone", "head", "total_steps"},
 }
@@ -52,6 +52,8 @@ def binds(path: str, node: dict[str, Any]) -> None:
     signature = inspect.signature(get_object(node["_target_"]))
     keys = {k: None for k in node if not k.startswith("_")}
     extra = GIVEN.get(path, set()) - set(keys)
+    if path.startswith("losses.") and "embedding_size" in signature.parameters:
+        extra = extra | {"embedding_size"}
     arguments = [None] * POSITIONAL.get(path, 0)
     bind = signature.bind_partial if node.get("_partial_") else signature.bind
     bind(*arguments, **keys, **dict.fromkeys(extra))

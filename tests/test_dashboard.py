@@ -101,16 +101,16 @@ def test_every_pattern_of_the_layout_finds_a_logged_scalar(run: dict[str, Any]) 
 
 
 def test_patterns_are_anchored_and_escaped() -> None:
-    layout = dashboard_layout(["a.b", "a"], ["a"], ["lr_head", "temperature"])
+    layout = dashboard_layout({"a.b": "pairs", "a": "scored"}, ["lr_head", "temperature"])
     (dotted, plain) = layout["losses"]["all tasks"][1]
     assert re.match(dotted, "train/loss/a.b") and not re.match(dotted, "train/loss/axb")
     assert not re.match(plain, "train/loss/a/triplet") and not re.match(plain, "train/loss/a.b")
     assert set(layout["schedules"]) == {"temperature", "learning rates"}
     assert "gradient norms" not in layout["task weights"]
-    assert "gradient norms" in dashboard_layout(["a"], gradients=True)["task weights"]
-    assert "scored pairs" not in dashboard_layout(["a"]) and "schedules" not in dashboard_layout(
-        ["a"]
-    )
+    assert "gradient norms" in dashboard_layout({"a": "pairs"}, gradients=True)["task weights"]
+    assert "scored pairs" not in dashboard_layout(
+        {"a": "pairs"}
+    ) and "schedules" not in dashboard_layout({"a": "pairs"})
 
 
 def test_the_hparams_row_has_the_final_metrics(run: dict[str, Any]) -> None:

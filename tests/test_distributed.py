@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from polyqwen.callbacks.agreement import RankAgreement
 from polyqwen.data.batch import TaskBatch
 from polyqwen.distributed import gather_batch, gather_rows
+from polyqwen.losses.classification import ClassificationLoss
 from polyqwen.module import select
 from polyqwen.weighting.by_loss.static import StaticWeighting
 from tests.loss_cases import CASES
@@ -37,6 +38,7 @@ def global_batch(rows: int, extra: int, seed: int) -> tuple[Tensor, TaskBatch]:
         negative=negative,
         negative_key=hashed[kind[negative]],
         negative_row=torch.randint(rows, (extra,), generator=generator),
+        label=torch.randint(3, (rows,), generator=generator),
     )
     return pool[kind], batch
 
@@ -58,6 +60,7 @@ def shard(contents: Tensor, batch: TaskBatch, rows: slice) -> tuple[Tensor, Task
         negative=negative if len(negative) else None,
         negative_key=batch.negative_key[given] if len(negative) else None,
         negative_row=batch.negative_row[given] - first if len(negative) else None,
+        label=batch.label[rows],
     )
     return contents[needed], own
 
@@ -80,20 +83,30 @@ def loss_and_gradient(name: str, shards: list[dict[str, Any]], rank: int) -> tup
     embeddings = F.normalize(contents @ weight, dim=-1)
     if len(shards) > 1:
         embeddings, tasks = gather_batch(embeddings, tasks, ["first", "second"])
-    loss = CASES[name].build()
+    loss = LOSSES[name]()
     total = embeddings.sum() * 0.0
     for factor, task in ((1.0, "first"), (2.0, "second")):
         if task in tasks:
             total = total + factor * loss(select(embeddings, tasks[task])).total
     total.backward()
     assert weight.grad is not None
-    return total.detach(), weight.grad
+    # DDP averages over ranks; a head of the loss has the whole gradient on each of them
+    own = [p.grad.flatten() * 1.0 for p in loss.parameters() if p.grad is not None]
+    return total.detach(), torch.cat([weight.grad.flatten(), *own])
 
 
+def classifier() -> ClassificationLoss:
+    torch.manual_seed(1)
+    return ClassificationLoss(
+        ["a", "b", "c"], WIDTH, uniformity_weight=0.3, contrast_weight=0.2, label_smoothing=0.1
+    )
+
+
+LOSSES = {**{name: case.build for name, case in CASES.items()}, "classification": classifier}
 CUTS = {"equal": (4, 3), "unequal": (6, 1), "empty": (8, 0), "all_on_the_other": (0, 6)}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_two_ranks_equal_one_process(name: str) -> None:
     cases = []
     for seed, (first, second) in enumerate(CUTS.values()):
@@ -137,7 +150,7 @@ def test_gathered_columns_are_those_of_the_whole_batch() -> None:
             [torch.where(batch.negative_row < 5)[0], torch.where(batch.negative_row >= 5)[0]]
         )
         assert 0 < int((batch.negative_row < 5).sum()) < 5
-        for field in ("query", "document", "query_key", "document_key", "score"):
+        for field in ("query", "document", "query_key", "document_key", "score", "label"):
             assert torch.equal(getattr(ours, field), getattr(theirs, field))
         for field in ("negative", "negative_key", "negative_row"):
             assert torch.equal(getattr(ours, field), getattr(theirs, field)[order])

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from polyqwen.data.generated import build, generate
+from polyqwen.data.generated.labels import WORDS
 from polyqwen.data.generated.lexicon import LANGUAGES, SLOTS, Meaning, opposite
 from polyqwen.data.generated.questions import ELSE, EVERYTHING, inventory
 from polyqwen.data.generated.scenes import Thing
@@ -29,6 +30,7 @@ COLUMNS = {
     "vqa_single": {"image", "question", "answer", "negatives", "lang", "source"},
     "vqa_multi": {"image", "turns", "negatives", "lang", "source"},
     "instruction": {"instruction", "response", "lang", "source"},
+    "text_labels": {"text", "labels", "lang", "source"},
 }
 PICTURED = ("ocr", "vqa_single", "vqa_multi")
 
@@ -159,7 +161,8 @@ def test_columns_sizes_and_nfc(data: Data) -> None:
     for (task, split), rows in data.rows.items():
         assert len(rows) == (TRAIN_ROWS if split == "train" else EVAL_ROWS)
         assert all(set(row) == COLUMNS[task] for row in rows)
-        assert {row["lang"] for row in rows} == set(LANGUAGES)
+        languages = {"en", "vi"} if task == "text_labels" else set(LANGUAGES)
+        assert {row["lang"] for row in rows} == languages
         text = (data.root / task / f"{split}.jsonl").read_text(encoding="utf-8")
         assert unicodedata.is_normalized("NFC", text)
         assert "\\u" not in text
@@ -286,11 +289,23 @@ def test_ocr_words_are_seen_in_train(data: Data) -> None:
 
 
 def test_pools_are_large(data: Data) -> None:
-    for task in COLUMNS:
+    for task in COLUMNS.keys() - {"text_labels"}:
         rows = [row for row in data.rows[task, "test"] if row.get("score", 1.0) == 1.0]
         assert len({document(task, row) for row in rows}) >= 130, task
     for task in ("vqa_single", "vqa_multi"):
         assert len({document(task, row) for row in data.rows[task, "train"]}) >= 100
+
+
+def test_labels_are_partial_and_told_by_words(data: Data) -> None:
+    rows = data.rows["text_labels", "train"]
+    counts = Counter(len(row["labels"]) for row in rows)
+    assert set(counts) == {0, 1, 2} and min(counts.values()) > 50
+    for row in rows:
+        for label, name in row["labels"].items():
+            told = WORDS["sentiment"][name.removeprefix("very_")] if label == "sentiment5" else None
+            assert any(word in row["text"] for word in told or WORDS[label][name])
+    said = Counter(row["text"] for split in SPLITS for row in data.rows["text_labels", split])
+    assert max(said.values()) == 1
 
 
 # Honesty: what can be had without understanding

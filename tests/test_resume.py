@@ -165,6 +165,43 @@ def test_two_ranks_equal_one_process(configure: Configure, tmp_path: Path) -> No
     assert two[0].losses[7] == pytest.approx(one.losses[7], rel=2e-2)
 
 
+LABELS = (
+    "model=tiny_text",
+    "task=[text_pair,sentiment,topic,sentiment5,intent,text_unlabelled]",
+    "curriculum=single_phase",
+    "weighting=static",
+    "losses.sentiment.contrast_weight=0.1",
+    "callbacks.boost=null",
+)
+
+
+def test_label_tasks_resume_exactly(configure: Configure, tmp_path: Path) -> None:
+    dropout = "model.encoder.config.hidden_dropout_prob=0.1"
+    through = fit(configure, tmp_path / "a", *LABELS, dropout, weighting=())
+    for step in (1, 4):
+        ckpt = tmp_path / "a" / f"{step}.ckpt"
+        resumed = fit(configure, tmp_path / f"b{step}", *LABELS, dropout, ckpt=ckpt, weighting=())
+        assert_same(resumed, through, step)
+    head = "losses.intent.head.weight"
+    start = torch.load(tmp_path / "a" / "1.ckpt", weights_only=True)["state_dict"][head]
+    assert not torch.equal(through.state[head], start)
+
+
+def test_label_tasks_on_two_ranks_equal_one_process(configure: Configure, tmp_path: Path) -> None:
+    def run(rank: int) -> Result:
+        options = ("trainer.devices=2", "data.rows_per_task=3")
+        return fit(configure, tmp_path / "two", *LABELS, *options, weighting=())
+
+    one = fit(configure, tmp_path / "one", *LABELS, "data.rows_per_task=6", weighting=())
+    two = on_ranks(2, run)
+    ours, theirs = (torch.cat([g.flatten() for g in r.gradients]) for r in (two[0], one))
+    assert theirs.norm() > 0.1
+    assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+    assert two[0].losses == two[1].losses
+    assert two[0].losses[0] == pytest.approx(one.losses[0], rel=1e-5)
+    assert two[0].losses[7] == pytest.approx(one.losses[7], rel=2e-2)
+
+
 def test_a_bad_step_is_skipped_by_all_ranks(configure: Configure, tmp_path: Path) -> None:
     def run(rank: int) -> tuple[int, Result]:
         cfg = configure(*SHORT, f"run_dir={tmp_path}", "trainer.devices=2")

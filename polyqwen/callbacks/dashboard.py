@@ -52,9 +52,9 @@ class Dashboard(pl.Callback):
         if self._laid_out:
             return
         self._laid_out = True
-        scored = [task for task in pl_module.tasks if pl_module.metric(task).scored]
-        gradients = pl_module.weighting.gram is not None
-        layout = dashboard_layout(pl_module.tasks, scored, _schedules(trainer), gradients)
+        layout = dashboard_layout(
+            _kinds(pl_module), _schedules(trainer), pl_module.weighting.gram is not None
+        )
         for writer in tensorboard_writers(trainer):
             writer.add_custom_scalars(layout)
 
@@ -82,10 +82,19 @@ class Dashboard(pl.Callback):
 
 def final_metrics(trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
     """The score of the last test and what it is the mean of."""
-    of_task = {t: "spearman" if module.metric(t).scored else "recall@1" for t in module.tasks}
+    of_task = {t: main for t in module.tasks if (main := module.metric(t).main) is not None}
     names = ["score", *(f"{task}/{metric}" for task, metric in of_task.items())]
     logged = trainer.callback_metrics
     return {name: float(logged[f"test/{name}"]) for name in names if f"test/{name}" in logged}
+
+
+def _kinds(module: EmbeddingModule) -> dict[str, str]:
+    """What each task's rows are; see `dashboard_layout`."""
+    metrics = {task: module.metric(task) for task in module.tasks}
+    return {
+        task: "scored" if m.scored else "pairs" if m.paired else "labels" if m.main else "texts"
+        for task, m in metrics.items()
+    }
 
 
 def _schedules(trainer: pl.Trainer) -> list[str]:

@@ -46,6 +46,8 @@ class Galleries(pl.Callback):
         if not writers or not isinstance(data, CurriculumDataModule):
             return
         for task in module.tasks:
+            if not module.metric(task).paired:
+                continue  # a text alone finds nothing
             pairs, least = module.evaluated[task], module.metric(task).min_score
             queries = hardest_queries(pairs, least, self.rows)
             if not len(queries):

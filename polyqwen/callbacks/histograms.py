@@ -23,12 +23,14 @@ class SimilarityHistograms(pl.Callback):
         self.limit = limit
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes both histograms of every task."""
+        """Writes both histograms of every task with pairs."""
         assert isinstance(pl_module, EmbeddingModule)
         writers = tensorboard_writers(trainer)
         if not writers or trainer.sanity_checking:
             return
         for task in pl_module.tasks:
+            if not pl_module.metric(task).paired:
+                continue
             least = pl_module.metric(task).min_score
             samples = similarity_samples(pl_module.evaluated[task], least, self.limit)
             for kind, cosines in zip(("matching", "non_matching"), samples, strict=True):

@@ -66,11 +66,11 @@ class StepLog(pl.Callback):
 def step_scalars(record: StepRecord) -> dict[str, Tensor]:
     """The scalars of one training step by logger key."""
     values = {"train/loss": record.total}
+    values |= {f"train/gap/{task}": gap for task, gap in record.gaps.items()}
     for task, output in record.outputs.items():
         weighted = record.weights[task] * output.total
         values[f"train/loss/{task}"] = output.total
         values[f"train/chance/{task}"] = output.chance
-        values[f"train/gap/{task}"] = record.gaps[task]
         values[f"train/weighted_loss/{task}"] = weighted
         values[f"train/share/{task}"] = weighted / record.total.clamp(min=1e-12)
         values[f"weight/{task}"] = record.weights[task]

@@ -1,5 +1,6 @@
 """Builds the parts of a run from its configuration."""
 
+import logging
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from polyqwen.callbacks.agreement import RankAgreement
 from polyqwen.callbacks.interruption import SaveWhenInterrupted
@@ -18,8 +20,11 @@ from polyqwen.callbacks.random_state import RandomState
 from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
 from polyqwen.cli.settings import flat_settings
+from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.module import EmbeddingModule
+
+log = logging.getLogger(__name__)
 
 
 class Parts(NamedTuple):
@@ -39,19 +44,34 @@ def build(cfg: DictConfig) -> Parts:
     tasks = {name: make(node) for name, node in cfg.tasks.items()}
     tokens = make(cfg.model.tokens, prefixes={name: task.prefix for name, task in tasks.items()})
     curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
-    data = make(cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum)
+    sharing = make(cfg.model.sharing)
+    data = make(
+        cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=sharing.separate
+    )
     encoder = make(cfg.model.encoder, vocabulary=tokens.vocabulary)
+    pooling = make(cfg.model.pooling, encoder.hidden_size)
+    projection = make(cfg.model.projection, encoder.hidden_size)
+    encoder, projection = sharing.apply(encoder, projection, len(tasks))
     model = EmbeddingModule(
         encoder,
-        make(cfg.model.pooling, encoder.hidden_size),
-        make(cfg.model.projection, encoder.hidden_size),
-        losses={name: make(node) for name, node in cfg.losses.items()},
+        pooling,
+        projection,
+        losses={
+            name: make(node, **of_embedding(node["_target_"], projection.output_size))
+            for name, node in cfg.losses.items()
+        },
         weighting=make(cfg.weighting),
         metrics={name: make(node) for name, node in cfg.metrics.items()},
         optimizer=partial(make(cfg.optimizer), total_steps=run_steps(cfg)),
         start_step=curriculum.start_step,
     )
     return Parts(data, model)
+
+
+def of_embedding(target: str, size: int) -> dict[str, int]:
+    """What a loss with a part of its own is told: the size of the embeddings it reads."""
+    wanted = "embedding_size" in signature_of(target).parameters
+    return {"embedding_size": size} if wanted else {}
 
 
 def run_steps(cfg: DictConfig) -> int:
@@ -108,7 +128,9 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
 
 
 def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
-    """Takes over the trained parts of another run: encoder, pooling and projection.
+    """Takes over the trained parts of another run: encoder, pooling, projection, losses' heads.
+
+    A task that the other run did not have keeps the head it was drawn with, and so it is said.
 
     Raises:
         ValueError: for a missing file or weights of another architecture.
@@ -121,10 +143,17 @@ def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
         raise ValueError(
             f"{checkpoint} is not a checkpoint of a run, or is damaged: {str(error)[:100]}"
         ) from error
-    for part in ("encoder", "pooling", "projection"):
+    parts: dict[str, nn.Module] = {
+        name: getattr(model, name) for name in ("encoder", "pooling", "projection")
+    }
+    parts |= {f"losses.{task}": loss for task, loss in model.losses.items() if loss.state_dict()}
+    for part, module in parts.items():
         own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
+        if not own and part.startswith("losses."):
+            log.info("%s has no %s: it starts afresh", checkpoint, part)
+            continue
         try:
-            getattr(model, part).load_state_dict(own, strict=True)
+            module.load_state_dict(own, strict=True)
         except RuntimeError as error:
             detail = str(error).splitlines()[1].strip()
             raise ValueError(

@@ -22,7 +22,7 @@ from polyqwen.evaluation import EmbeddedView
 from polyqwen.examples import gallery_rows
 from polyqwen.metrics.choice import hardest_queries, spread_queries
 from polyqwen.metrics.similarity import similarity_samples
-from polyqwen.metrics.task_metrics import TaskMetrics
+from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.reporting.curves import plot_curves
 from polyqwen.reporting.gallery import plot_gallery
@@ -55,9 +55,10 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     pl.seed_everything(run.seed, workers=True, verbose=False)
     parts = build(run)
     parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    untrained = _embed(parts, cfg.split, parts.data.views_with([]))
+    untrained = _embed(parts, cfg.split, parts.data.views(cfg.split))
     load_weights(parts.model, checkpoint)
-    trained = _embed(parts, cfg.split, parts.data.views_with(cfg.ablations))
+    parts.data.ablations[cfg.split] = list(cfg.ablations)
+    trained = _embed(parts, cfg.split, parts.data.views(cfg.split))
 
     report = _measure(parts, trained, untrained, cfg.split)
     report["checkpoint"], report["split"] = str(checkpoint), cfg.split
@@ -126,6 +127,8 @@ def _measure(parts: Parts, trained: Views, untrained: Views, split: str) -> dict
             continue
         before = untrained[task]
         report["untrained"][task] = evaluation.measure(metrics, before.pairs)
+        if metrics.main is None:
+            continue
         report["groups"][task] = _groups(parts, task, split, view, before)
         report["advantage_over_untrained"][task] = _advantage(metrics, view.pairs, before.pairs)
     return report
@@ -155,7 +158,7 @@ def _groups(
 
 
 def _advantage(
-    metrics: TaskMetrics, trained: PairEmbeddings, other: PairEmbeddings
+    metrics: SplitMetrics, trained: PairEmbeddings, other: PairEmbeddings
 ) -> dict[str, Any]:
     name, interval = evaluation.advantage(metrics, trained, other)
     return {"metric": name, **interval._asdict()}
@@ -164,7 +167,7 @@ def _advantage(
 def _plot(
     parts: Parts, views: Views, run: DictConfig, run_dir: Path, out: Path, cfg: DictConfig
 ) -> None:
-    for task in parts.data.tasks:
+    for task in (t for t in parts.data.tasks if t in views and parts.model.metric(t).paired):
         pairs, least = views[task].pairs, parts.model.metric(task).min_score
         matching, others = similarity_samples(pairs, least)
         plot_similarity_histogram(

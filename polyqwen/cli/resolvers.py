@@ -3,6 +3,7 @@
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -10,10 +11,21 @@ import polyqwen
 
 
 def register() -> None:
-    """Defines ``${asset:NAME}``, a file shipped with the package, and ``${stamp:}``."""
+    """Defines words for values that a file cannot know.
+
+    ``${asset:NAME}`` is a file shipped with the package, ``${stamp:}`` names a run by its start,
+    ``${by_weights:TARGET,PRETRAINED,RANDOM}`` is one value or the other, as an encoder's target
+    loads weights or draws them.
+    """
     assets = Path(polyqwen.__file__).parent / "assets"
     OmegaConf.register_new_resolver("asset", lambda name: str(assets / name), replace=True)
+    OmegaConf.register_new_resolver("by_weights", by_weights, replace=True)
     OmegaConf.register_new_resolver("stamp", stamp, use_cache=True, replace=True)
+
+
+def by_weights(target: str, pretrained: Any, random: Any) -> Any:
+    """A rate that suits published weights is a hundred times too small for random ones."""
+    return pretrained if target.endswith(".from_pretrained") else random
 
 
 def stamp() -> str:

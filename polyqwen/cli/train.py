@@ -34,7 +34,8 @@ def train(cfg: DictConfig) -> Results:
         Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
         data.prepare_data()
-        console().print(statistics_table(task_statistics(data.tables("train"))))
+        labels = {name: task.label for name, task in data.tasks.items()}
+        console().print(statistics_table(task_statistics(data.tables("train"), labels)))
 
     untrained: Results = {}
     if cfg.baseline:
@@ -45,7 +46,7 @@ def train(cfg: DictConfig) -> Results:
     trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
     last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
     trainer.save_checkpoint(last, weights_only=False)  # also when no save was due at this step
-    data.views["test"] = data.views_with(cfg.ablations)
+    data.ablations["test"] = list(cfg.ablations)
     trainer.test(model, datamodule=data, verbose=False)
     trained = results_of(trainer.callback_metrics)
     chance = results_of(trainer.callback_metrics, "chance")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polyqwen.data.batch import Batch, TaskBatch
 from polyqwen.data.dataset import Row, Side
+from polyqwen.data.labels import LabelBook
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.tokens import Tokens
 from polyqwen.models.inputs import Chunk, Images
@@ -29,6 +30,7 @@ class _Picture(NamedTuple):
 class _Content(NamedTuple):
     """A framed content: its ids, and where its picture stands."""
 
+    task: int  # number of its task; that of the first one that shares it
     ids: list[int]
     grid: tuple[int, int]  # visual tokens down and across; (0, 0) without a picture
     visual_start: int  # row of its first visual token among the batch's
@@ -41,6 +43,9 @@ class Collator:
         tokens: tokenizer and prefixes.
         pictures: opens and cuts the pictures.
         visual_tokens: task → largest picture in visual tokens.
+        book: tells which losses a partially labelled row takes part in; its tasks are the run's.
+        separate: embed a text once for each of its tasks instead of once for all, for encoders
+            with a part per task.
         chunk_tokens: padded tokens that one encoder pass may take, > 0. Fewer mean less padding
             and less memory at once, more mean fewer passes.
     """
@@ -51,6 +56,8 @@ class Collator:
         pictures: Pictures,
         *,
         visual_tokens: dict[str, int],
+        book: LabelBook,
+        separate: bool = False,
         chunk_tokens: int = 16384,
     ) -> None:
         if chunk_tokens < 1:
@@ -58,13 +65,32 @@ class Collator:
         self.tokens = tokens
         self.pictures = pictures
         self.visual_tokens = visual_tokens
+        self.book = book
+        self.separate = separate
         self.chunk_tokens = chunk_tokens
+        # tasks that frame a content alike share it; each stands for itself where they do not
+        first: dict[tuple[object, ...], str] = {}
+        names = list(visual_tokens)
+        self._like = {
+            name: name
+            if separate
+            else first.setdefault((tokens.prefix(name), visual_tokens[name]), name)
+            for name in names
+        }
+        self._number = {name: i for i, name in enumerate(names)}
 
-    def __call__(self, rows: Sequence[Row]) -> Batch:
-        sides: dict[tuple[str, Side], int] = {}  # in order of first sight
+    def __call__(self, rows: Sequence[Row], only: str | None = None) -> Batch:
+        """A batch of the rows and all tasks they have a part in, or of one of these tasks."""
+        uses: dict[str, list[Row]] = {}
         for row in rows:
-            for side in (row.query, row.document, *row.negatives):
-                sides.setdefault((row.task, side), len(sides))
+            for task in self.book.tasks_of(row.task, row.labels):
+                if only in (None, task):
+                    uses.setdefault(task, []).append(row)
+        sides: dict[tuple[str, Side], int] = {}  # in order of first sight
+        for task, own in uses.items():
+            for row in own:
+                for side in (row.query, row.document, *row.negatives):
+                    sides.setdefault((self._like[task], side), len(sides))
         images, contents = self._contents(list(sides))
         lengths = np.array([len(content.ids) for content in contents])
         order = np.argsort(lengths, kind="stable")
@@ -74,10 +100,7 @@ class Collator:
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         index = {key: int(place[i]) for key, i in sides.items()}
-        tasks = {
-            task: _task_batch([row for row in rows if row.task == task], index)
-            for task in dict.fromkeys(row.task for row in rows)
-        }
+        tasks = {task: self._task_batch(task, own, index) for task, own in uses.items()}
         return Batch(chunks, images, tasks)
 
     def _contents(self, sides: Sequence[tuple[str, Side]]) -> tuple[Images | None, list[_Content]]:
@@ -93,7 +116,7 @@ class Collator:
         for (task, side), shows in zip(sides, shown, strict=True):
             grid, start = (shows.grid, starts[shows]) if shows else ((0, 0), 0)
             ids = self.tokens.frame(side.prefix or task, side.ids, grid[0] * grid[1])
-            contents.append(_Content(ids, grid, start))
+            contents.append(_Content(self._number[task], ids, grid, start))
         if not starts:
             return None, contents
         merge = self.pictures.merge_size
@@ -146,6 +169,28 @@ class Collator:
             torch.from_numpy(mask),
             torch.from_numpy(positions),
             torch.from_numpy(rows) if len(rows) else None,
+            _column([content.task for content in contents]) if self.separate else None,
+        )
+
+    def _task_batch(
+        self, task: str, rows: list[Row], index: dict[tuple[str, Side], int]
+    ) -> TaskBatch:
+        like = self._like[task]
+        negatives = [(i, side) for i, row in enumerate(rows) for side in row.negatives]
+        scores = [row.score for row in rows]
+        classes = [self.book.class_of(task, row.labels) for row in rows]
+        labels = [name for name in classes if name is not None]
+        return TaskBatch(
+            query=_column([index[like, row.query] for row in rows]),
+            document=_column([index[like, row.document] for row in rows]),
+            query_key=_column([row.query.key for row in rows]),
+            document_key=_column([row.document.key for row in rows]),
+            row=_column([row.row for row in rows]),
+            score=None if None in scores else torch.tensor(scores, dtype=torch.float32),
+            negative=_column([index[like, side] for _, side in negatives]) if negatives else None,
+            negative_key=_column([side.key for _, side in negatives]) if negatives else None,
+            negative_row=_column([i for i, _ in negatives]) if negatives else None,
+            label=_column(labels) if labels else None,
         )
 
 
@@ -166,20 +211,5 @@ def mrope_positions(length: int, start: int, grid: tuple[int, int]) -> NDArray[n
     return np.concatenate([before, picture, after], axis=1)
 
 
-def _task_batch(rows: list[Row], index: dict[tuple[str, Side], int]) -> TaskBatch:
-    def column(values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64)
-
-    negatives = [(i, row.task, side) for i, row in enumerate(rows) for side in row.negatives]
-    scores = [row.score for row in rows]
-    return TaskBatch(
-        query=column([index[row.task, row.query] for row in rows]),
-        document=column([index[row.task, row.document] for row in rows]),
-        query_key=column([row.query.key for row in rows]),
-        document_key=column([row.document.key for row in rows]),
-        row=column([row.row for row in rows]),
-        score=None if None in scores else torch.tensor(scores, dtype=torch.float32),
-        negative=column([index[task, side] for _, task, side in negatives]) if negatives else None,
-        negative_key=column([side.key for _, _, side in negatives]) if negatives else None,
-        negative_row=column([i for i, _, _ in negatives]) if negatives else None,
-    )
+def _column(values: list[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64)

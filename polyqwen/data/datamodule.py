@@ -1,6 +1,8 @@
 """The data of a run: prepared tables, the curriculum's train loader, evaluation loaders."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,24 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from polyqwen.data.adaptive_sampling import AdaptiveSampling
 from polyqwen.data.bad_pictures import BadPictures
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
+from polyqwen.data.labels import LabelBook
+from polyqwen.data.permutation import easy_first
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.prepare import prepare
 from polyqwen.data.sampler import MicroBatchSampler, StepSampler
+from polyqwen.data.sampling import Sampling, Shares
 from polyqwen.data.sources import Source
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
 from polyqwen.data.trusted import trusted_split
 
+log = logging.getLogger(__name__)
 View = tuple[str, Ablation]  # a task, and what its queries are deprived of
 
 
@@ -42,9 +49,11 @@ class CurriculumDataModule(pl.LightningDataModule):
             itself: one number for all, or task -> number; None divides `batch_size`.
         eval_batch_size: rows per batch in evaluation.
         eval_rows: rows of each task used in validation while training; None for all of ``dev``.
+        sampling: how tasks share a step; None takes the curriculum's shares as they are.
         seed: of the order of rows.
         cache: folder of prepared tables.
         chunk_tokens: padded tokens per encoder pass; see `Collator`.
+        separate: embed a text once for each of its tasks; see `Collator`.
         min_visual_tokens: smaller pictures are enlarged.
         max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
@@ -67,9 +76,11 @@ class CurriculumDataModule(pl.LightningDataModule):
         rows_per_task: int | dict[str, int] | None = None,
         eval_batch_size: int = 64,
         eval_rows: int | None = None,
+        sampling: Sampling | None = None,
         seed: int = 0,
         cache: str | Path = ".cache",
         chunk_tokens: int = 16384,
+        separate: bool = False,
         min_visual_tokens: int = 1,
         max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
@@ -83,6 +94,8 @@ class CurriculumDataModule(pl.LightningDataModule):
         self.batch_size, self.rows_per_task = batch_size, rows_per_task
         self.eval_batch_size, self.seed = eval_batch_size, seed
         self.eval_rows, self.num_workers = eval_rows, num_workers
+        self.sampling = sampling or Shares()
+        self._steps: StepSampler | None = None  # of the training in progress
         if trusted_rows < 0:
             raise ValueError(f"data.trusted_rows must be >= 0, got {trusted_rows}")
         self.trusted_rows = trusted_rows
@@ -94,37 +107,55 @@ class CurriculumDataModule(pl.LightningDataModule):
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
         )
+        self.book = LabelBook(tasks)
         self.collator = Collator(
             tokens,
             self.pictures,
             visual_tokens={name: task.visual_tokens for name, task in tasks.items()},
+            book=self.book,
+            separate=separate,
             chunk_tokens=chunk_tokens,
         )
-        self.views = {"dev": self.views_with([]), "test": self.views_with([])}
+        self.ablations: dict[str, Sequence[Ablation]] = {"dev": [], "test": []}
         self._split: dict[str, tuple[list[int], list[int]]] = {}
         self._tables: dict[tuple[str, str], Dataset] = {}
 
-    def views_with(self, ablations: Sequence[Ablation]) -> list[View]:
-        """All tasks as they are, then under each ablation: of pictures those that have some."""
-        plain: list[View] = [(task, "none") for task in self.tasks]
+    def views(self, split: str) -> list[View]:
+        """What is evaluated of a split: its tasks, then under ablations those that can be.
+
+        A task without a row in the split (a label that nothing there has) is left out.
+        """
+        tasks = [name for name in self.tasks if len(self.table(name, split))]
+        plain: list[View] = [(task, "none") for task in tasks]
         return plain + [
             (name, ablation)
-            for name, task in self.tasks.items()
-            for ablation in ablations
-            if task.pictured or ablation not in OF_PICTURES
+            for name in tasks
+            for ablation in self.ablations.get(split, [])
+            if self.tasks[name].pictured or ablation not in OF_PICTURES
         ]
 
     def table(self, task: str, split: str) -> Dataset:
-        """The prepared rows of a split, made on first use."""
+        """The prepared rows of a task's split, made on first use.
+
+        Raises:
+            ValueError: there are no rows, but for a task with a label outside of ``train``.
+        """
         if (task, split) not in self._tables:
-            self._tables[task, split] = prepare(
-                self.source.reader(task, split),
+            reader = self.source.reader(self.tasks[task].folder or task, split)
+            whole = prepare(
+                reader,
                 self.tasks[task],
                 self.tokens,
                 self.pictures,
                 self.cache / "tables",
                 self.bad_pictures,
+                self.book.known(task),
             )
+            table = self._tables[task, split] = self.book.stream(task, whole)
+            if not len(table) and split == "train":
+                raise ValueError(f"task {task}: {reader}: {self.book.missing(task, whole)}")
+            if not len(table):
+                log.info("task %s has no rows in %s: it is not evaluated there", task, split)
         return self._tables[task, split]
 
     def tables(self, split: str) -> dict[str, Dataset]:
@@ -146,14 +177,19 @@ class CurriculumDataModule(pl.LightningDataModule):
         rows = self.rows_per_task
         default = rows if isinstance(rows, dict) else dict.fromkeys(self.tasks, rows)
         own = {name: task.batch_size or default.get(name) for name, task in self.tasks.items()}
+        self._check_horizon(accumulate)
+        easy = [name for name, task in self.tasks.items() if task.easy_first]
+        self._steps = StepSampler(
+            {task: len(table) for task, table in dataset.tables.items()},
+            self.curriculum,
+            None if self.batch_size is None else self.batch_size * cells,
+            self.seed,
+            {name: count * cells for name, count in own.items() if count},
+            self.sampling,
+            {name: easy_first(dataset.difficulty(name), self.seed, name) for name in easy},
+        )
         sampler = MicroBatchSampler(
-            StepSampler(
-                {task: len(table) for task, table in dataset.tables.items()},
-                self.curriculum,
-                None if self.batch_size is None else self.batch_size * cells,
-                self.seed,
-                {name: count * cells for name, count in own.items() if count},
-            ),
+            self._steps,
             accumulate=accumulate,
             rank=trainer.global_rank,
             world=world,
@@ -161,15 +197,47 @@ class CurriculumDataModule(pl.LightningDataModule):
             costs=dataset.costs_at,
         )
         sampler.start_at(trainer.global_step)
-        return self._loader(dataset, sampler, persistent=True)
+        return self._loader(dataset, sampler)
+
+    def resample(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
+        """Lets an adaptive sampling decide at the end of a window; see `AdaptiveSampling.decide`.
+
+        Returns:
+            Task -> factor.
+        """
+        assert isinstance(self.sampling, AdaptiveSampling) and self._steps is not None
+        tasks = self._steps.tasks
+        factors = self.sampling.decide(step, [values[task] for task in tasks])
+        self._steps.refresh()
+        return dict(zip(tasks, factors, strict=True))
+
+    def _check_horizon(self, accumulate: int) -> None:
+        """Shares must not change for batches that loaders have fetched already."""
+        if not isinstance(self.sampling, AdaptiveSampling):
+            return
+        # a worker has two batches under way, and the trainer asks for one more
+        ahead = -(-(2 * self.num_workers + 2) // accumulate)
+        if self.sampling.window < ahead:
+            raise ValueError(
+                f"data.sampling.window={self.sampling.window} is shorter than the {ahead} steps "
+                f"that {self.num_workers} workers fetch ahead; raise it, or use fewer workers"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the sampling has learnt, for the checkpoint."""
+        return {"sampling": self.sampling.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self.sampling.load_state_dict(state_dict.get("sampling", {}))
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader per view of ``dev``."""
-        return [self.eval_loader("dev", view, self.eval_rows) for view in self.views["dev"]]
+        return [self.eval_loader("dev", view, self.eval_rows) for view in self.views("dev")]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader per view of ``test``."""
-        return [self.eval_loader("test", view) for view in self.views["test"]]
+        return [self.eval_loader("test", view) for view in self.views("test")]
 
     def eval_loader(self, split: str, view: View, limit: int | None = None) -> DataLoader[Any]:
         """This process's rows of one task, short ones with short ones.
@@ -188,7 +256,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         rows = self._own(chosen[np.argsort(costs[chosen], kind="stable")])
         size = self.eval_batch_size
         batches = [[(task, r) for r in rows[i : i + size]] for i in range(0, len(rows), size)]
-        return self._loader(dataset, batches, persistent=False)
+        return self._loader(dataset, batches, only=task)
 
     def _next(self, task: str) -> str | None:
         """The task after this one in their order, the first after the last; None if it is alone."""
@@ -211,7 +279,8 @@ class CurriculumDataModule(pl.LightningDataModule):
     def _dev_rows(self, task: str) -> tuple[list[int], list[int]]:
         """Trusted rows, and those left to choose checkpoints by."""
         if task not in self._split:
-            self._split[task] = trusted_split(self.table(task, "dev"), self.trusted_rows)
+            table = self.table(task, "dev")
+            self._split[task] = trusted_split(table, self.trusted_rows) if len(table) else ([], [])
         return self._split[task]
 
     def _own(self, rows: NDArray[np.int64]) -> list[int]:
@@ -221,12 +290,15 @@ class CurriculumDataModule(pl.LightningDataModule):
         )
         return rows[rank::world].tolist()
 
-    def _loader(self, dataset: MultiTaskDataset, batches: Any, persistent: bool) -> DataLoader[Any]:
-        workers = self.num_workers if persistent else 0
+    def _loader(
+        self, dataset: MultiTaskDataset, batches: Any, only: str | None = None
+    ) -> DataLoader[Any]:
+        """All tasks' batches from workers that stay, or one task's rows for evaluation."""
+        workers = 0 if only else self.num_workers
         return DataLoader(
             dataset,
             batch_sampler=batches,
-            collate_fn=self.collator,
+            collate_fn=partial(self.collator, only=only),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -1,7 +1,7 @@
 """Rows of all tasks of one split, read from the prepared tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -34,6 +34,7 @@ class Row(NamedTuple):
     document: Side
     negatives: tuple[Side, ...]
     score: float | None
+    labels: Mapping[str, str] = {}
 
 
 class MultiTaskDataset(Dataset[Row]):
@@ -76,6 +77,7 @@ class MultiTaskDataset(Dataset[Row]):
             document=_side(record["document"])._replace(prefix=self.prefix),
             negatives=tuple(_side(negative) for negative in record["negatives"]),
             score=record["score"],
+            labels=json.loads(record["labels"]),
         )
 
     def __getitems__(self, addresses: Sequence[tuple[str, int]]) -> list[Row]:
@@ -97,6 +99,13 @@ class MultiTaskDataset(Dataset[Row]):
     def costs(self, task: str) -> NDArray[np.int64]:
         """Tokens of each row, a measure of its work: (rows,)."""
         return np.asarray(self.tables[task].data.column("cost"), dtype=np.int64)
+
+    def difficulty(self, task: str) -> NDArray[np.float64]:
+        """How hard each row is: its column, or its length where rows have none; (rows,)."""
+        column = self.tables[task].data.column("difficulty")
+        if column.null_count:
+            return self.costs(task).astype(np.float64)
+        return np.asarray(column, dtype=np.float64)
 
     def costs_at(self, task: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens of some rows, read where they lie on the disk: nothing grows with the table."""

@@ -6,7 +6,6 @@ cycle until the value falls below ``n`` makes it a bijection of ``range(n)`` (Bl
 million, and any position can be asked for without the ones before it.
 """
 
-from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -75,12 +74,15 @@ class PassOrder:
         seed: seed of the run.
         task: name of the task; tasks have unrelated orders.
         guard: most rows one step takes from this task, in [1, rows].
+        first: (rows,) order of the first pass, a permutation; None shuffles it too.
 
     Raises:
         ValueError: there are no rows, or a step wants more different rows than there are.
     """
 
-    def __init__(self, rows: int, seed: int, task: str, guard: int) -> None:
+    def __init__(
+        self, rows: int, seed: int, task: str, guard: int, first: Rows | None = None
+    ) -> None:
         if rows < 1:
             raise ValueError(f"rows of task '{task}' must be >= 1, got {rows}; drop the task")
         if not 1 <= guard <= rows:
@@ -89,6 +91,8 @@ class PassOrder:
                 "inside a step; lower the global batch or the task's share, or give more rows"
             )
         self.rows, self.seed, self.task, self.guard = rows, seed, task, guard
+        self.first = first
+        self._heads: dict[int, Rows] = {}
 
     def rows_at(self, positions: Rows) -> Rows:
         """Row indices at absolute ``positions`` (>= 0, any shape)."""
@@ -101,19 +105,31 @@ class PassOrder:
 
     def _rows_of_pass(self, number: int, places: Rows) -> Rows:
         if self.rows < 3 * self.guard:
-            return permute(places, self.rows, round_keys(self.seed, self.task, 0))
-        rows = permute(places, self.rows, round_keys(self.seed, self.task, number))
+            return self._plain(0, places)
+        rows = self._plain(number, places)
         early = places < 2 * self.guard
         if number > 0 and early.any():
-            head = _head(self.rows, self.seed, self.task, self.guard, number)
-            rows[early] = head[places[early]]
+            rows[early] = self._head(number)[places[early]]
         return rows
 
+    def _plain(self, number: int, places: Rows) -> Rows:
+        """Rows of a pass as if there were none before it."""
+        if number == 0 and self.first is not None:
+            return self.first[places]
+        return permute(places, self.rows, round_keys(self.seed, self.task, number))
 
-@lru_cache(maxsize=64)
-def _head(rows: int, seed: int, task: str, guard: int, number: int) -> Rows:
-    """First ``2 · guard`` rows of pass ``number``, rows of the end of the pass before put last."""
-    tail = permute(np.arange(rows - guard, rows), rows, round_keys(seed, task, number - 1))
-    head = permute(np.arange(2 * guard), rows, round_keys(seed, task, number))
-    recent = np.isin(head, tail)
-    return np.concatenate([head[~recent], head[recent]])
+    def _head(self, number: int) -> Rows:
+        """First ``2 · guard`` rows of a pass, rows of the end of the pass before put last."""
+        if number not in self._heads:
+            tail = self._plain(number - 1, np.arange(self.rows - self.guard, self.rows))
+            head = self._plain(number, np.arange(2 * self.guard))
+            recent = np.isin(head, tail)
+            self._heads = {number: np.concatenate([head[~recent], head[recent]])}
+        return self._heads[number]
+
+
+def easy_first(difficulty: NDArray[np.float64], seed: int, task: str) -> Rows:
+    """Rows by rising difficulty, equal ones in random order: (rows,)."""
+    size = len(difficulty)
+    shuffled = permute(np.arange(size), size, round_keys(seed, f"{task}/easy_first", 0))
+    return shuffled[np.argsort(difficulty[shuffled], kind="stable")]

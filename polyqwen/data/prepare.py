@@ -8,7 +8,7 @@ behind that could be taken for a whole one.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ import pyarrow as pa
 from datasets import Dataset
 
 from polyqwen.data.bad_pictures import BadPictures, Sieve, report
+from polyqwen.data.labels import check_classes
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.readers.base import Reader
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
 from polyqwen.data.types import Content, Example
 
-VERSION = 1  # raise when the columns or their meaning change
+VERSION = 2  # raise when the columns or their meaning change
 ROWS = 1000  # rows tokenised and written at a time
 
 CONTENT = pa.struct(
@@ -42,6 +43,8 @@ SCHEMA = pa.schema(
         ("document", CONTENT),
         ("negatives", pa.list_(CONTENT)),
         ("score", pa.float32()),
+        ("labels", pa.string()),  # JSON, label → class
+        ("difficulty", pa.float32()),
         ("info", pa.string()),  # JSON: its keys differ from task to task
         ("cost", pa.int32()),
     ]
@@ -55,8 +58,11 @@ def prepare(
     pictures: Pictures,
     cache: Path,
     bad: BadPictures = BadPictures(),  # noqa: B008  (immutable)
+    classes: Mapping[str, Sequence[str]] = {},
 ) -> Dataset:
     """The split as an Arrow table on disk, made now or found in the cache.
+
+    ``classes`` are those of the labels that the run learns; a row of another class is refused.
 
     Raises:
         ValueError: for a split without rows, a row that cannot be used, or too many bad pictures.
@@ -74,6 +80,7 @@ def prepare(
         pictures.min_visual_tokens,
         pictures.max_visual_tokens,
         *(["skip"] if skip else []),
+        sorted((label, tuple(names)) for label, names in classes.items()),
     )
     name = hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
     path = cache / f"{name}.arrow"
@@ -81,7 +88,7 @@ def prepare(
         cache.mkdir(parents=True, exist_ok=True)
         temporary = cache / f"{name}.{os.getpid()}.tmp"
         try:
-            examples = _examples(reader, task)
+            examples = _examples(reader, task, classes)
             sieve = Sieve(examples, pictures)
             _write(temporary, sieve if skip else examples, task, tokens, pictures)
             if skip:  # before the table: one without its counts would pass as whole
@@ -97,9 +104,13 @@ def prepare(
     return dataset
 
 
-def _examples(reader: Reader, task: Task) -> Iterator[tuple[str, Example]]:
+def _examples(
+    reader: Reader, task: Task, classes: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, Example]]:
     for where, record in reader:
-        yield where, task.example(record, where)
+        example = task.example(record, where)
+        check_classes(example.labels or {}, classes, where)
+        yield where, example
 
 
 def _write(
@@ -141,12 +152,15 @@ def _row(
     assert example.positive is not None
     query, document = column(example.query), column(example.positive)
     negatives = [column(content) for content in example.negatives]
-    cost = sum(_cost(side, task, pictures) for side in (query, document, *negatives))
+    sides = [query, *([] if example.positive == example.query else [document]), *negatives]
+    cost = sum(_cost(side, task, pictures) for side in sides)
     return {
         "query": query,
         "document": document,
         "negatives": negatives,
         "score": example.score,
+        "labels": json.dumps(example.labels or {}, ensure_ascii=False, sort_keys=True),
+        "difficulty": example.difficulty,
         "info": json.dumps(example.info or {}, ensure_ascii=False),
         "cost": cost,
     }

@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.permutation import PassOrder, Rows
+from polyqwen.data.sampling import Sampling, Shares
 
 Costs = Mapping[str, NDArray[Any]] | Callable[[str, Rows], NDArray[Any]]
 _BITS = 32
@@ -74,6 +75,8 @@ class StepSampler:
         seed: seed of all orders.
         batch_rows: task -> global rows at each step at which its share is above 0, > 0. The other
             tasks divide what is left; if there are none, the step has just these rows.
+        sampling: changes the curriculum's shares; None leaves them.
+        first: task -> order of its first pass, for tasks that do not start shuffled.
 
     Raises:
         ValueError: tasks do not match, a number is out of range, or a task is too small.
@@ -86,6 +89,8 @@ class StepSampler:
         global_batch: int | None,
         seed: int,
         batch_rows: Mapping[str, int] | None = None,
+        sampling: Sampling | None = None,
+        first: Mapping[str, Rows] | None = None,
     ) -> None:
         self.tasks, self.curriculum = curriculum.tasks, curriculum
         batch_rows = batch_rows or {}
@@ -98,15 +103,31 @@ class StepSampler:
                 f"global_batch and batch_rows must be >= 1, got {global_batch} and "
                 f"{dict(batch_rows)}; leave a task out of batch_rows to draw it by share"
             )
-        fixed = np.array([batch_rows.get(task, 0) for task in self.tasks])
-        shares = curriculum.share_table(0, curriculum.total_steps)
-        self.quotas, guards = quota_table(shares, global_batch, fixed)  # (S, T), (T,)
-        self._ends = np.cumsum(self.quotas, axis=0)
+        self._fixed = np.array([batch_rows.get(task, 0) for task in self.tasks])
+        self._sampling, self._batch = sampling or Shares(), global_batch
+        self._rows = np.array([rows[task] for task in self.tasks])
+        self._shares = curriculum.share_table(0, curriculum.total_steps)
+        self.refresh()
+        first = first or {}
         self._orders = {
-            task: PassOrder(rows[task], seed, task, guard)
-            for task, guard in zip(self.tasks, guards.tolist(), strict=True)
+            task: PassOrder(rows[task], seed, task, guard, first.get(task))
+            for task, guard in zip(self.tasks, self._guards(), strict=True)
             if guard > 0
         }
+
+    def refresh(self) -> None:
+        """Reads the sampling's table anew; steps whose shares it left alone keep their rows."""
+        shares = self._sampling.table(self._shares, self._rows)
+        self.quotas, self._widest = quota_table(shares, self._batch, self._fixed)  # (S, T), (T,)
+        self._ends = np.cumsum(self.quotas, axis=0)
+
+    def _guards(self) -> list[int]:
+        """The most rows a step can ever take from each task, also under shares yet to come."""
+        free = np.where(self._fixed > 0, 0.0, self._shares)  # (S, T)
+        taken = np.where(self._shares > 0.0, self._fixed, 0).sum(axis=1, keepdims=True)  # (S, 1)
+        highest = self._sampling.highest(free, self._rows) * ((self._batch or 0) - taken)
+        most = np.ceil(highest - 1e-9).max(axis=0).astype(np.int64)  # (T,)
+        return np.maximum(self._widest, most).tolist()
 
     def rows_of_step(self, step: int) -> dict[str, Rows]:
         """Row indices of absolute ``step`` by task; tasks without rows are left out."""

@@ -1,10 +1,14 @@
 """What a run is about to train on, in one table."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset
 from rich.table import Table
+
+from polyqwen.data.subset import unique_labels
 
 
 class TaskStatistics(NamedTuple):
@@ -17,15 +21,18 @@ class TaskStatistics(NamedTuple):
     tokens_p95: float
     pictures: float  # share of rows whose query or document has one
     scores: tuple[float, float, float] | None  # quartiles
+    classes: dict[str, int]  # rows of each class of the task's label, most first
 
 
-def task_statistics(tables: dict[str, Dataset]) -> dict[str, TaskStatistics]:
-    """Statistics of every task's table."""
+def task_statistics(
+    tables: dict[str, Dataset], labels: Mapping[str, str | None] = {}
+) -> dict[str, TaskStatistics]:
+    """Statistics of every task's table; ``labels`` names what label tasks learn."""
     total = sum(len(table) for table in tables.values())
-    return {task: _one(table, total) for task, table in tables.items()}
+    return {task: _one(table, total, labels.get(task)) for task, table in tables.items()}
 
 
-def _one(table: Dataset, total: int) -> TaskStatistics:
+def _one(table: Dataset, total: int, label: str | None) -> TaskStatistics:
     data = table.data
     cost = np.asarray(data.column("cost"))
     query, document = (
@@ -44,14 +51,26 @@ def _one(table: Dataset, total: int) -> TaskStatistics:
         tokens_p95=float(np.quantile(cost, 0.95)),
         pictures=float((pictures > 0).mean()),
         scores=None if scores is None else (float(scores[0]), float(scores[1]), float(scores[2])),
+        classes={} if label is None else _classes(table, label),
     )
+
+
+def _classes(table: Dataset, label: str) -> dict[str, int]:
+    kinds, kind_of = unique_labels(table)
+    counts: Counter[str] = Counter()
+    for labels, rows in zip(kinds, np.bincount(kind_of, minlength=len(kinds)), strict=True):
+        if label in labels:
+            counts[labels[label]] += int(rows)
+    return dict(counts.most_common())
 
 
 def statistics_table(statistics: dict[str, TaskStatistics]) -> Table:
     """The statistics as a table for the terminal."""
     table = Table(title="training data", title_justify="left")
-    for column in ("task", "rows", "share", "documents", "tokens", "p95", "pictures", "scores"):
-        table.add_column(column, justify="left" if column == "task" else "right")
+    columns = ["task", "rows", "share", "documents", "tokens", "p95", "pictures", "scores"]
+    labelled = any(s.classes for s in statistics.values())
+    for column in [*columns, *(["classes"] if labelled else [])]:
+        table.add_column(column, justify="left" if column in ("task", "classes") else "right")
     for task, s in statistics.items():
         table.add_row(
             task,
@@ -62,5 +81,10 @@ def statistics_table(statistics: dict[str, TaskStatistics]) -> Table:
             f"{s.tokens_p95:.0f}",
             f"{s.pictures:.0%}",
             "–" if s.scores is None else "/".join(f"{q:.2f}" for q in s.scores),
+            *([_shown(s.classes)] if labelled else []),
         )
     return table
+
+
+def _shown(classes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {rows:,}" for name, rows in classes.items()) or "–"

@@ -1,7 +1,7 @@
 """What the data path knows of a task: which columns are what, its prefix, its share of a batch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyqwen.data.types import Content, Example
@@ -14,6 +14,8 @@ FIELDS = (
     "negatives",
     "score",
     "turns",
+    "labels",
+    "difficulty",
 )
 
 
@@ -22,9 +24,10 @@ class Task:
 
     Args:
         fields: field → column. Fields are query_text, query_image, document_text, document_image,
-            negatives (a list of texts; the column may be missing), score (a number in [0, 1]) and
+            negatives (a list of texts; the column may be missing), score (a number in [0, 1]),
             turns (a list of {question, answer}; the last answer is the document, all before it the
-            query).
+            query), labels (a mapping of label to class; a missing label is a missing key, and the
+            document is the query) and difficulty (a number, for ``easy_first``).
         prefix: marks the task's inputs, such as ``<ocr>``.
         share: rows of this task relative to the others' in a mixed batch, > 0.
         batch_size: rows of this task in every batch of a process; None divides ``data.batch_size``
@@ -33,6 +36,13 @@ class Task:
         turn_question: name of the question inside a turn.
         turn_answer: name of the answer inside a turn.
         info: columns carried along for tables per group.
+        folder: where the rows lie below ``data.root``; None: the task's own name. Tasks that read
+            the labels of one folder share its rows.
+        label: the label that the task learns; only rows that have it are drawn.
+        classes: the label's classes, at least 2; their order is the order of the logits.
+        unlabelled_only: of a task that reads labels and learns none: draw only rows without a label
+            of the run's tasks, instead of all.
+        easy_first: in the first pass, draw rows from easy to hard: by difficulty, or by length.
     """
 
     def __init__(
@@ -46,6 +56,11 @@ class Task:
         turn_question: str = "question",
         turn_answer: str = "answer",
         info: tuple[str, ...] = ("lang", "source"),
+        folder: str | None = None,
+        label: str | None = None,
+        classes: tuple[str, ...] = (),
+        unlabelled_only: bool = False,
+        easy_first: bool = False,
     ) -> None:
         unknown = sorted(set(fields) - set(FIELDS))
         if unknown:
@@ -58,6 +73,7 @@ class Task:
             raise ValueError(f"a task's batch_size must be at least 1, got {batch_size}")
         if visual_tokens < 1:
             raise ValueError(f"a task's visual_tokens must be at least 1, got {visual_tokens}")
+        _check_label("labels" in fields, label, classes, unlabelled_only)
         self.fields = dict(fields)
         self.prefix = prefix
         self.share = share
@@ -65,6 +81,8 @@ class Task:
         self.visual_tokens = visual_tokens
         self.turn_names = (turn_question, turn_answer)
         self.info = tuple(info)
+        self.folder, self.label, self.classes = folder, label, tuple(map(str, classes))
+        self.unlabelled_only, self.easy_first = unlabelled_only, easy_first
 
     @property
     def scored(self) -> bool:
@@ -87,19 +105,23 @@ class Task:
         query_text, document_text = columns.get("query_text"), columns.get("document_text")
         if "turns" in columns:
             query_text, document_text = self._conversation(columns["turns"], where)
+        query = self._content(query_text, columns.get("query_image"), "query", where)
+        document = (document_text, columns.get("document_image"), "document")
         return Example(
-            query=self._content(query_text, columns.get("query_image"), "query", where),
-            positive=self._content(document_text, columns.get("document_image"), "document", where),
+            query=query,
+            positive=query if "labels" in columns else self._content(*document, where),
             negatives=tuple(Content(str(text)) for text in columns.get("negatives") or ()),
             score=None if not self.scored else self._score(columns["score"], where),
+            labels=self._labels(columns.get("labels"), where),
+            difficulty=self._difficulty(columns.get("difficulty"), where),
             info={name: str(record[name]) for name in self.info if record.get(name) is not None},
         )
 
     def _column(self, record: Mapping[str, Any], field: str, where: str) -> Any:
         name = self.fields[field]
         if name not in record:
-            if field == "negatives":
-                return ()
+            if field in ("negatives", "labels"):
+                return None
             raise ValueError(
                 f"{where}: no column {name!r} for {field}; the row has {', '.join(sorted(record))}"
             )
@@ -122,6 +144,26 @@ class Task:
             raise ValueError(f"{where}: the {side} is empty")
         return content
 
+    def _labels(self, value: Any, where: str) -> dict[str, str]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            column = self.fields["labels"]
+            raise ValueError(f"{where}: {column} must map labels to classes, got {str(value)[:60]}")
+        return {str(label): str(name) for label, name in value.items() if name is not None}
+
+    def _difficulty(self, value: Any, where: str) -> float | None:
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            column = self.fields["difficulty"]
+            raise ValueError(f"{where}: {column}={value!r} is not a finite number")
+        return number
+
     def _score(self, value: Any, where: str) -> float:
         column = self.fields["score"]
         try:
@@ -131,3 +173,21 @@ class Task:
         if not (math.isfinite(score) and 0.0 <= score <= 1.0):
             raise ValueError(f"{where}: {column}={value!r} lies outside [0, 1]; rescale it")
         return score
+
+
+def _check_label(reads: bool, label: str | None, classes: Sequence[str], unlabelled: bool) -> None:
+    """Raises ValueError for a task whose label, classes and columns do not fit together."""
+    if (label is not None or unlabelled) and not reads:
+        raise ValueError(
+            "a task with a label, or with unlabelled_only, needs the field labels; "
+            "add fields: {labels: COLUMN}"
+        )
+    if label is not None and unlabelled:
+        raise ValueError(f"a task cannot learn {label!r} from unlabelled_only rows; drop one")
+    if label is None and classes:
+        raise ValueError(f"a task has classes {list(classes)} and no label; name it with label")
+    if label is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+        raise ValueError(
+            f"a task's classes must be at least 2 different names, got {list(classes)} for the "
+            f"label {label!r}"
+        )

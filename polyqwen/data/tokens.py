@@ -118,6 +118,10 @@ class Tokens:
         ]
         return [i for i in ids if i not in self._added][: self.max_tokens]
 
+    def prefix(self, task: str) -> tuple[int, ...]:
+        """Ids of a task's prefix; tasks with the same one frame a text alike."""
+        return tuple(self._prefix[task])
+
     def frame(self, task: str, text_ids: Sequence[int], visual_tokens: int) -> list[int]:
         """The whole content: start, prefix, picture placeholders, text, end."""
         ids = [*self._start, *self._prefix[task]]

@@ -32,7 +32,8 @@ class Example(NamedTuple):
         positive: the document that belongs to it.
         negatives: documents known not to belong to it (mined or given).
         score: similarity of the two sides in [0, 1]; None for tasks whose pairs simply match.
-        labels: class names by label field; a missing label is a missing key.
+        labels: class names by label; a missing label is a missing key.
+        difficulty: for an order from easy to hard; None where the task has none.
         info: free columns carried along for reports (``lang``, ``source``).
     """
 
@@ -41,4 +42,5 @@ class Example(NamedTuple):
     negatives: tuple[Content, ...] = ()
     score: float | None = None
     labels: Mapping[str, str] | None = None
+    difficulty: float | None = None
     info: Mapping[str, str] | None = None

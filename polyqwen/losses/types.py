@@ -21,6 +21,8 @@ class Pairs(NamedTuple):
         negative: (K, D) hard negatives of all rows together, or None.
         negative_key: (K,) int64, or None.
         negative_row: (K,) int64, the row each hard negative was given for, or None.
+        label: (B,) int64 classes, or None for tasks without a label; with labels the document is
+            the query.
     """
 
     query: Tensor
@@ -31,6 +33,7 @@ class Pairs(NamedTuple):
     negative: Tensor | None = None
     negative_key: Tensor | None = None
     negative_row: Tensor | None = None
+    label: Tensor | None = None
 
 
 class LossOutput(NamedTuple):
@@ -39,8 +42,8 @@ class LossOutput(NamedTuple):
     Attributes:
         total: scalar with a graph; what is weighted and summed over tasks.
         components: detached scalars by name, before their weights inside the loss.
-        chance: detached scalar, the contrastive part's value when all candidates look alike
-            (mean log of the number of candidates); 0 where a loss has no such part.
+        chance: detached scalar, the value when all candidates or classes look alike (mean log of
+            their number); 0 where a loss compares none.
     """
 
     total: Tensor

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torchmetrics import Metric
 
 from polyqwen.metrics.retrieval import RetrievalMetrics
 from polyqwen.metrics.similarity import pair_cosines, similarity_gap, spearman
 from polyqwen.metrics.space import MAX_ROWS, space_health
+from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 
 
-class TaskMetrics(Metric):
+class TaskMetrics(SplitMetrics):
     """Retrieval, similarity and embedding-space metrics of one task.
 
     ``compute`` returns plain floats: ``recall@k``, ``mrr``, ``ndcg@10``, ``pool``, ``queries``,
@@ -33,12 +32,7 @@ class TaskMetrics(Metric):
         ValueError: a value is out of its range, or ``min_score`` without scores.
     """
 
-    full_state_update = False
-    query: list[Tensor]
-    document: list[Tensor]
-    query_key: list[Tensor]
-    document_key: list[Tensor]
-    score: list[Tensor]
+    paired = True
 
     def __init__(
         self,
@@ -49,18 +43,22 @@ class TaskMetrics(Metric):
         max_rows: int = MAX_ROWS,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         if min_score is not None and not scored:
             raise ValueError(f"min_score={min_score} needs scored=True; leave it None otherwise")
         if max_rows < 2:
             raise ValueError(f"max_rows={max_rows} must be at least 2; 2048 is the default")
-        self.scored, self.min_score, self.max_rows = scored, min_score, max_rows
-        self.retrieval = RetrievalMetrics(ks, min_score, block)
-        self.computed_from: PairEmbeddings | None = None  # all ranks' rows of the last compute
-        for name in self._state_types():
-            self.add_state(name, default=[], dist_reduce_fx="cat")
+        retrieval = RetrievalMetrics(ks, min_score, block)
+        self.scored = scored  # decides which columns the base keeps
+        super().__init__(**kwargs)
+        self.min_score, self.max_rows, self.retrieval = min_score, max_rows, retrieval
 
-    def _state_types(self) -> dict[str, torch.dtype]:
+    @property
+    def main(self) -> str:  # type: ignore[override]  # a constant of the class elsewhere
+        """Spearman for scored pairs, recall@1 for others."""
+        return "spearman" if self.scored else "recall@1"
+
+    def columns(self) -> dict[str, torch.dtype]:
+        """Embeddings and keys of both sides, and scores where there are some."""
         embeddings = {"query": torch.float32, "document": torch.float32}
         keys = {"query_key": torch.int64, "document_key": torch.int64}
         return {**embeddings, **keys, **({"score": torch.float32} if self.scored else {})}
@@ -69,50 +67,16 @@ class TaskMetrics(Metric):
         """Adds rows, possibly none; tensors may live on any device and in any float type."""
         if self.scored and pairs.score is None:
             raise ValueError("scored=True and these pairs have no score; use scored=False")
-        for name, dtype in self._state_types().items():
-            # Flat, so that a rank that saw no rows can take part in the gather without knowing D.
-            value = getattr(pairs, name).detach().to(self.device, dtype).flatten()
-            getattr(self, name).append(value)
+        super().update(pairs)
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gathers all ranks' rows.
-
-        torchmetrics lets a rank without rows send an empty *float* tensor, whatever the state's
-        type, and int64 keys of the other ranks then arrive as garbage.
-        """
-        for name, dtype in self._state_types().items():
-            if isinstance(getattr(self, name), list) and not getattr(self, name):
-                setattr(self, name, [torch.empty(0, device=self.device, dtype=dtype)])
-        super().sync(*args, **kwargs)
-
-    def pairs(self) -> PairEmbeddings:
-        """All rows collected so far (of all ranks while synchronised), on the CPU."""
-        state = {name: self._joined(name, dtype) for name, dtype in self._state_types().items()}
-        rows = len(state["query_key"])
-        for name in ("query", "document"):
-            state[name] = state[name].view(rows, -1) if rows else state[name].view(0, 1)  # (N, D)
-        return PairEmbeddings(**state)
-
-    def compute(self) -> dict[str, float]:
+    def values(self, pairs: PairEmbeddings) -> dict[str, float]:
         """All metrics by name."""
-        pairs = self.computed_from = self.pairs()
         values = self.retrieval(pairs)
         if pairs.score is not None:
             values["spearman"] = spearman(pair_cosines(pairs).numpy(), pairs.score.numpy())
         values |= similarity_gap(pairs, self.min_score)
         return values | space_health(pairs, self.min_score, self.max_rows)
 
-    def reset(self) -> None:
-        """Forgets all rows."""
-        super().reset()
-        self.computed_from = None
-
-    def chance(self) -> dict[str, float]:
-        """Retrieval metrics expected of a random order of the last `compute`'s rows."""
-        return self.retrieval.chance(self.computed_from or self.pairs())
-
-    def _joined(self, name: str, dtype: torch.dtype) -> Tensor:
-        value = getattr(self, name)
-        if isinstance(value, list):  # a tensor after a sync over ranks
-            value = torch.cat(value) if value else torch.empty(0, dtype=dtype)
-        return value.cpu()
+    def chance_of(self, pairs: PairEmbeddings) -> dict[str, float]:
+        """Retrieval metrics expected of a random order."""
+        return self.retrieval.chance(pairs)

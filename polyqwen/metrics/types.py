@@ -19,6 +19,8 @@ class PairEmbeddings(NamedTuple):
         query_key: (N,) int64.
         document_key: (N,) int64.
         score: (N,) in [0, 1], or None for tasks whose pairs simply match.
+        label: (N,) int64 classes, or None for tasks without labels.
+        logits: (N, C) of the classes, or None.
     """
 
     query: Tensor
@@ -26,6 +28,8 @@ class PairEmbeddings(NamedTuple):
     query_key: Tensor
     document_key: Tensor
     score: Tensor | None = None
+    label: Tensor | None = None
+    logits: Tensor | None = None
 
 
 def matching_rows(pairs: PairEmbeddings, relevant_from: float | None) -> Tensor:

@@ -27,12 +27,15 @@ class Chunk(NamedTuple):
         positions: (3, B, L) int64, M-RoPE positions along time, height and width.
         visual: (V,) int64, for every image placeholder of the chunk in reading order the row of the
             batch's visual tokens that belongs there; None for a chunk without pictures.
+        task: (B,) int64, number of each content's task, for encoders with a part per task; None
+            where all tasks share the encoder.
     """
 
     ids: Tensor
     mask: Tensor
     positions: Tensor
     visual: Tensor | None
+    task: Tensor | None = None
 
 
 class Encoder(Protocol):

@@ -25,6 +25,7 @@ class ResidualProjection(nn.Module):
             raise ValueError(f"projection.output_size must be at least 1, got {output_size}")
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"projection.alpha must lie in [0, 1], got {alpha}")
+        self.output_size = output_size
         self.hidden = nn.Linear(input_size, output_size)
         self.output = nn.Linear(output_size, output_size)
         self.norm = nn.LayerNorm(output_size)
@@ -62,6 +63,7 @@ class IdentityProjection(nn.Module):
                 f"{input_size}; an identity projection keeps the width (use "
                 "projection=residual to change it)"
             )
+        self.output_size = input_size
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, H) -> (B, H)."""

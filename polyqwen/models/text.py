@@ -10,6 +10,9 @@ from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.loading import load_pretrained
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
+# output projections of the blocks of BERT's and of Llama's kin
+RESIDUAL_OUTPUTS = ("output.dense.weight", "o_proj.weight", "down_proj.weight")
+
 
 class TextEncoder(nn.Module):
     """Texts to hidden states with a bidirectional or causal text model (BERT, BGE, Qwen3, …).
@@ -49,13 +52,35 @@ class TextEncoder(nn.Module):
 
     @classmethod
     def from_config(
-        cls, config: dict[str, Any], *, attention: str = "sdpa", vocabulary: Vocabulary
+        cls,
+        config: dict[str, Any],
+        *,
+        attention: str = "sdpa",
+        residual_init: float = 1.0,
+        vocabulary: Vocabulary,
     ) -> "TextEncoder":
-        """Random weights from a transformers configuration (``model_type`` and its sizes)."""
+        """Random weights from a transformers configuration (``model_type`` and its sizes).
+
+        ``residual_init`` scales the drawn weights of every block's output projections; with 0 each
+        block starts as the identity (up to its norms), and the encoder as a bag of words.
+
+        Raises:
+            ValueError: another ``residual_init`` than 1 for a model without such projections.
+        """
         full = AutoConfig.for_model(
             **{**config, "vocab_size": vocabulary.size, "attn_implementation": attention}
         )
-        return cls(AutoModel.from_config(full), vocabulary=vocabulary)
+        model = AutoModel.from_config(full)
+        outputs = [p for n, p in model.named_parameters() if n.endswith(RESIDUAL_OUTPUTS)]
+        if residual_init != 1.0 and not outputs:
+            raise ValueError(
+                f"model.encoder.residual_init={residual_init}: no output projections are known of "
+                f"{config['model_type']}; leave it at 1"
+            )
+        with torch.no_grad():
+            for parameter in outputs:
+                parameter.mul_(residual_init)
+        return cls(model, vocabulary=vocabulary)
 
     @property
     def hidden_size(self) -> int:

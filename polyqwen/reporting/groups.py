@@ -22,13 +22,13 @@ def group_rows(groups: Groups) -> list[tuple[str, ...]]:
     for task, entries in groups.items():
         for group, entry in entries.items():
             gain = entry["advantage_over_untrained"]
-            name = gain["metric"]
+            name, pool = gain["metric"], entry["trained"].get("pool")
             lines.append(
                 (
                     task,
                     group,
                     str(entry["rows"]),
-                    str(int(entry["trained"]["pool"])),
+                    "–" if pool is None else str(int(pool)),
                     name,
                     f"{entry['trained'][name]:.3f}",
                     f"{entry['untrained'][name]:.3f}",

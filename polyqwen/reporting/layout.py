@@ -1,7 +1,7 @@
 """Which curves share a chart in TensorBoard's custom-scalars tab."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 Chart = tuple[str, list[str]]  # a kind, and regular expressions of tags
 Layout = dict[str, dict[str, Chart]]
@@ -18,12 +18,13 @@ GRADIENTS = {
     "gradient norms": "weighting/gradient_norm/{}",
     "mean cosine to the other tasks' gradients": "weighting/cosine/{}",
 }
+OF_TEXTS = ("space/{}/uniformity", "space/{}/effective_rank")  # need no pairs
+LABELS = {"macro-F1": "macro_f1", "accuracy": "accuracy", "loss": "loss"}
 RETRIEVAL = {"recall@1": "recall@1", "MRR": "mrr", "nDCG@10": "ndcg@10"}
 
 
 def dashboard_layout(
-    tasks: Sequence[str],
-    scored: Iterable[str] = (),
+    kinds: Mapping[str, str],
     schedules: Iterable[str] = (),
     gradients: bool = False,
 ) -> Layout:
@@ -33,12 +34,14 @@ def dashboard_layout(
     ``train/loss/ocr`` would draw ``train/loss/ocr/triplet`` too.
 
     Args:
-        tasks: all tasks of the run.
-        scored: those with scored pairs.
+        kinds: task -> "pairs", "scored" (pairs with scores), "labels" or "texts" (without any).
         schedules: what ``schedule/<name>`` is logged for.
         gradients: whether the weighting compares the tasks' gradients.
     """
     compared = GRADIENTS if gradients else {}
+    tasks = list(kinds)
+    paired = [task for task, kind in kinds.items() if kind in ("pairs", "scored")]
+    scored, labels = ([t for t, k in kinds.items() if k == kind] for kind in ("scored", "labels"))
     layout: Layout = {
         "task weights": {
             "weights λ · boost, as applied": _chart("weight/{}", tasks),
@@ -46,16 +49,25 @@ def dashboard_layout(
             "weighted losses": _chart("train/weighted_loss/{}", tasks),
             **{title: _chart(tag, tasks) for title, tag in compared.items()},
         },
-        "retrieval, validation": {
-            title: _chart(f"val/{{}}/{metric}", tasks) for title, metric in RETRIEVAL.items()
-        },
         "losses": {
             "all tasks": _chart("train/loss/{}", tasks),
             **{f"{task} and its parts": _with_parts(f"train/loss/{task}") for task in tasks},
         },
-        "embedding space": {title: _chart(tag, tasks) for title, tag in SPACE.items()},
+        "embedding space": {
+            title: _chart(tag, tasks if tag in OF_TEXTS else paired)
+            for title, tag in SPACE.items()
+            if paired or tag in OF_TEXTS
+        },
     }
-    if scored := list(scored):
+    if paired:
+        layout["retrieval, validation"] = {
+            title: _chart(f"val/{{}}/{metric}", paired) for title, metric in RETRIEVAL.items()
+        }
+    if labels:
+        layout["labels, validation"] = {
+            title: _chart(f"val/{{}}/{metric}", labels) for title, metric in LABELS.items()
+        }
+    if scored:
         layout["scored pairs"] = {"Spearman, validation": _chart("val/{}/spearman", scored)}
     names = sorted(set(schedules))
     charts = {name: _chart("schedule/{}", [name]) for name in names if not name.startswith("lr_")}

@@ -1,7 +1,7 @@
 """Results per task: trained, untrained and chance under each other."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ HEADINGS = {
     "spearman": "Spearman",
     "gap": "Gap",
 }
+LABEL_HEADINGS = {"macro_f1": "F1", "accuracy": "Acc."}  # of tasks with labels
 MISSING = "–"
 
 
@@ -35,6 +36,13 @@ class Row(NamedTuple):
 def format_value(value: float | None) -> str:
     """Three decimals; a dash for what is missing or undefined."""
     return MISSING if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def headings(results: Results) -> dict[str, str]:
+    """Metric -> heading: those of pairs, those of labels, or both, as the tasks have them."""
+    labels = [LABEL_HEADINGS.keys() & values.keys() for values in results.values()]
+    pairs = not any(labels) or not all(labels)
+    return {**(HEADINGS if pairs else {}), **(LABEL_HEADINGS if any(labels) else {})}
 
 
 def table_rows(
@@ -54,8 +62,9 @@ def table_rows(
     for model, values in models.items():
         if unknown := sorted(set(values) - set(results)):
             raise ValueError(f"{model} has tasks {unknown}, results only {sorted(results)}")
+    names = list(headings(results))
     return [
-        _row(task, model, values[task], results[task], (baseline or {}).get(task, {}))
+        _row(task, model, names, values[task], results[task], (baseline or {}).get(task, {}))
         for task in results
         for model, values in models.items()
         if task in values
@@ -65,6 +74,7 @@ def table_rows(
 def _row(
     task: str,
     model: str,
+    names: Sequence[str],
     values: Mapping[str, float],
     trained: Mapping[str, float],
     untrained: Mapping[str, float],
@@ -72,7 +82,7 @@ def _row(
     first = model == "trained"
     pool = trained.get("pool")
     better: list[bool | None] = []
-    for name in HEADINGS:
+    for name in names:
         pair = (values.get(name, math.nan), untrained.get(name, math.nan))
         known = first and not any(map(math.isnan, pair)) and pair[0] != pair[1]
         better.append(pair[0] > pair[1] if known else None)
@@ -80,7 +90,7 @@ def _row(
         task=task if first else "",
         model=model,
         pool=f"{pool:,.0f}" if first and pool is not None else "",
-        cells=tuple(format_value(values.get(name)) for name in HEADINGS),
+        cells=tuple(format_value(values.get(name)) for name in names),
         better=tuple(better),
     )
 
@@ -101,7 +111,7 @@ def results_table(
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Task", no_wrap=True, style="bold")
     table.add_column("Model", no_wrap=True)
-    for heading in ("Pool", *HEADINGS.values()):
+    for heading in ("Pool", *headings(results).values()):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = table_rows(results, baseline, chance)
     colours = {True: "[green]{}[/]", False: "[red]{}[/]", None: "{}"}
@@ -130,8 +140,8 @@ def markdown_table(
     results: Results, baseline: Results | None = None, chance: Results | None = None
 ) -> str:
     """The same table in GitHub's Markdown; trained rows are bold where they beat the untrained."""
-    headings = ("Task", "Model", "Pool", *HEADINGS.values())
-    lines = [_markdown_line(headings), "|:--|:--|" + "--:|" * (len(headings) - 2)]
+    names = ("Task", "Model", "Pool", *headings(results).values())
+    lines = [_markdown_line(names), "|:--|:--|" + "--:|" * (len(names) - 2)]
     for row in table_rows(results, baseline, chance):
         pairs = zip(row.cells, row.better, strict=True)
         cells = [f"**{cell}**" if better else cell for cell, better in pairs]

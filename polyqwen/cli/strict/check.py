@@ -13,7 +13,7 @@ from polyqwen.cli.strict.ranges import check_ranges
 from polyqwen.cli.strict.toplevel import BY_TASK, FREE, Schema, check_keys, check_types
 
 NODES = ("data", "curriculum", "weighting", "optimizer", "trainer")
-MODEL = ("encoder", "pooling", "projection", "tokens")
+MODEL = ("encoder", "pooling", "projection", "sharing", "tokens")
 PARTS = ("callbacks", "logger")  # any number of nodes; null switches one off
 
 
@@ -118,6 +118,9 @@ def _check_tasks(values: Mapping[str, Any], known: Sequence[str]) -> None:
         raise ConfigError("ablations", "wrong_prefix needs a second task to take a prefix from")
     for where, name in _named(values):
         _check_task(where, name, known)
+    folders = [node["folder"] for node in values["tasks"].values() if node.get("folder")]
+    for name in (values["data"].get("source") or {}).get("datasets") or ():
+        _check_task(f"data.source.datasets.{name}", name, (*known, *folders))
 
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -125,11 +128,12 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     mappings = {
         "weighting.alpha": values["weighting"].get("alpha"),
         "data.rows_per_task": values["data"].get("rows_per_task"),
-        "data.source.datasets": (values["data"].get("source") or {}).get("datasets"),
     }
     for where, names in mappings.items():
         if isinstance(names, dict):
             yield from ((f"{where}.{name}", name) for name in names)
+    for name in values["curriculum"].get("starts") or ():
+        yield f"curriculum.starts.{name}", name
     for name in values["curriculum"].get("foundation") or ():
         yield "curriculum.foundation", name
     for key, node in values["callbacks"].items():

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.report import told
+from polyqwen.cli.strict.signatures import signature_of
 
 WIDTH = 8  # of the stand-in for an encoder
 SPLITS = ("train", "dev", "test")
@@ -32,9 +33,11 @@ def check_values(values: Mapping[str, Any]) -> None:
             built(f"callbacks.{key}.schedule", {**node["schedule"], "_partial_": False}, 0)
     if values["data"]["source"]["_target_"] == FOLDER:
         source = built("data.source", values["data"]["source"])
-        for name in tasks:
+        for name, task in tasks.items():
             for split in SPLITS:
-                source.reader(name, split)
+                source.reader(task.folder or name, split)
+    if values["data"].get("sampling"):
+        built("data.sampling", values["data"]["sampling"])
     _check_torch_parts(values)
 
 
@@ -42,8 +45,10 @@ def _check_torch_parts(values: Mapping[str, Any]) -> None:
     """Not the optimizer: making one imports the compiler, which takes a second."""
     built("weighting", values["weighting"])
     for name, node in values["losses"].items():
-        built(f"losses.{name}", node)
+        given = {"embedding_size"} & set(signature_of(node["_target_"]).parameters)
+        built(f"losses.{name}", node, **dict.fromkeys(given, WIDTH))
     pooling, projection = values["model"]["pooling"], values["model"]["projection"]
+    built("model.sharing", values["model"]["sharing"])
     built("model.pooling", pooling, WIDTH)
     built("model.projection", projection, projection.get("output_size") or WIDTH)
 

@@ -54,8 +54,11 @@ GIVEN: dict[str, Given] = {
     "model.encoder": Given(keywords=("vocabulary",)),
     "model.pooling": Given(positional=1),
     "model.projection": Given(positional=1),
+    "losses.*": Given(keywords=("embedding_size",), way_out="set model.projection.output_size"),
     "curriculum": Given(positional=1),
-    "data": Given(keywords=("tasks", "tokens", "curriculum")),
+    "data": Given(
+        keywords=("tasks", "tokens", "curriculum", "separate"), way_out="choose model/sharing"
+    ),
     "optimizer": Given(2, ("total_steps",), "use curriculum.total_steps"),
     "callbacks.*.schedule": Given(positional=1),
     "trainer": TRAINER,

@@ -1,4 +1,4 @@
-"""Writes the generated data set: five tasks, three splits, the same bytes for the same seed."""
+"""Writes the generated data set: six folders, three splits, the same bytes for the same seed."""
 
 import json
 import logging
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polyqwen.data.generated.instructions import instruction_rows
+from polyqwen.data.generated.labels import label_rows
 from polyqwen.data.generated.lexicon import Meaning
 from polyqwen.data.generated.ocr import ocr_rows
 from polyqwen.data.generated.sentences import MeaningPool
@@ -20,9 +21,9 @@ from polyqwen.data.generated.vqa import vqa_rows
 
 logger = logging.getLogger(__name__)
 
-VERSION = 6  # raise it with every change of what is written: older folders are made anew
+VERSION = 7  # raise it with every change of what is written: older folders are made anew
 MANIFEST = "manifest.json"
-TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi", "instruction")
+TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi", "instruction", "text_labels")
 
 Row = dict[str, Any]
 
@@ -35,6 +36,7 @@ class _Content:
         self.meanings = MeaningPool(4 * rows)
         self.lists: set[Meaning] = set()
         self.texts: set[str] = set()
+        self.remarks: set[str] = set()
 
     def rows(self, task: str, split: str, count: int, seed: int, root: Path) -> Iterator[Row]:
         """The rows of one task and split, from a random stream of their own."""
@@ -44,6 +46,8 @@ class _Content:
             return text_pair_rows(rng, count, self.meanings)
         if task == "instruction":
             return instruction_rows(rng, count, self.meanings, self.lists)
+        if task == "text_labels":
+            return label_rows(rng, count, self.remarks)
         if task == "ocr":
             return ocr_rows(rng, count, self.texts, root, folder)
         return vqa_rows(rng, count, split, root, folder, multi=task == "vqa_multi")
