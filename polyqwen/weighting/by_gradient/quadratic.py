@@ -81,9 +81,12 @@ def shortest(gram: Tensor) -> Tensor:
 
 
 def _shorter(gram: Tensor) -> Tensor:
-    """Of two: ``w_1 = g_2 · (g_2 − g_1) / ‖g_2 − g_1‖²``, within [0, 1]."""
+    """Of two: ``w_1 = g_2 · (g_2 − g_1) / ‖g_2 − g_1‖²`` and likewise w_2, within [0, 1]."""
     (first, inner), (_, second) = gram.tolist()
     apart = first + second - 2.0 * inner
-    share = 0.5 if apart <= 1e-14 * (first + second) else (second - inner) / apart
-    share = min(max(share, 0.0), 1.0)
-    return gram.new_tensor([share, 1.0 - share])
+    if apart <= 1e-14 * (first + second):
+        return gram.new_tensor([0.5, 0.5])
+    if inner >= min(first, second):  # the shorter one by itself
+        return gram.new_tensor([float(first <= second), float(first > second)])
+    shares = gram.new_tensor([second - inner, first - inner])  # neither as 1 − the other
+    return shares / shares.sum()
