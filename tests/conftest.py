@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: seeds, composed configurations, a small data set on disk."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,13 @@ register()
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     pl.seed_everything(0, verbose=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """A shell's background job ignores SIGINT, and so would all processes that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

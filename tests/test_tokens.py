@@ -96,7 +96,9 @@ def test_the_command_makes_a_tokenizer_from_a_folder(folder: Path, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     assert Tokens(str(tmp_path), prefixes={}).vocabulary.size == 512
     missing = [*command[:4], str(tmp_path / "none"), "--to", str(tmp_path)]
-    assert subprocess.run(missing, capture_output=True, check=False).returncode == 2
+    refused = subprocess.run(missing, capture_output=True, check=False, text=True)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    assert refused.stderr.startswith(f"error: {tmp_path / 'none'} has no <task>/train.jsonl")
 
 
 def test_bad_options_are_refused() -> None:
