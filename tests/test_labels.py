@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts, build
+from polyqwen.cli.build import Parts, build, load_weights
 from polyqwen.data.dataset import MultiTaskDataset, Row
 from polyqwen.data.task import Task
 from polyqwen.losses.types import Pairs
@@ -254,3 +254,34 @@ def test_evaluation_counts_a_row_once_per_task(configure: Configure, folder: Pat
             assert list(batch.tasks) == [task]
             seen.update(batch.tasks[task].row.tolist())
         assert set(seen.values()) == {1} and len(seen) == len(data.table(task, "dev"))
+
+
+def test_heads_are_taken_over_and_new_ones_start_afresh(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = build(configure(*TEXTS, "task=[intent,topic]")).model
+    torch.save({"state_dict": first.state_dict()}, tmp_path / "a.ckpt")
+    torch.manual_seed(1)
+    second = build(configure(*TEXTS, "task=[sentiment,intent]")).model
+    fresh = second.losses["sentiment"].head.weight.clone()
+    assert not torch.equal(second.losses["intent"].head.weight, first.losses["intent"].head.weight)
+    with caplog.at_level("INFO"):
+        load_weights(second, tmp_path / "a.ckpt")
+    assert torch.equal(second.losses["intent"].head.weight, first.losses["intent"].head.weight)
+    assert torch.equal(second.losses["sentiment"].head.weight, fresh)
+    assert "has no losses.sentiment: it starts afresh" in caplog.text
+    other = build(configure(*TEXTS, "task=[intent]", "tasks.intent.classes=[a,b]")).model
+    with pytest.raises(ValueError, match=r"does not fit this model's losses\.intent"):
+        load_weights(other, tmp_path / "a.ckpt")
+
+
+def test_heads_are_trained_in_the_heads_group(configure: Configure) -> None:
+    model = build(configure(*TEXTS, "task=[intent,topic]")).model
+    groups = {g["name"]: {id(p) for p in g["params"]} for g in _optimizer(model).param_groups}
+    head = model.losses["intent"]
+    assert id(head.head.weight) in groups["head"]
+    assert {id(head.head.bias), id(head.log_scale)} <= groups["head_no_decay"]
+
+
+def _optimizer(model: Any) -> Any:
+    return model.configure_optimizers()["optimizer"]

@@ -111,6 +111,32 @@ def test_phase_two_takes_over_phase_one(folder: Path, cache: Path, tmp_path: Pat
     assert re.search(r"task weights, step 6", text)
 
 
+def test_label_tasks_train_evaluate_and_go_on(folder: Path, cache: Path, tmp_path: Path) -> None:
+    """Five label tasks, a pair task and unlabelled texts; the heads travel with the weights."""
+    out = tmp_path / "a"
+    options = ["experiment=text_multitask", "model=tiny_text", "curriculum.switch_step=0"]
+    tasks = "task=[text_pair,sentiment,topic,sentiment5,question_type,intent,text_unlabelled]"
+    text = train(folder, cache, out, *options, tasks, "data/sampling=by_size")
+    assert "LOC" in text and "macro" not in text  # classes in the table of the data
+    before = json.loads((out / "results.json").read_text())
+    for task in ("sentiment", "intent"):
+        assert set(before["chance"][task]) == {"loss", "accuracy", "macro_f1"}
+        assert before["trained"][task]["macro_f1"] > before["chance"][task]["macro_f1"]
+    assert set(before["trained"]["text_unlabelled"]) == {"rows", "uniformity", "effective_rank"}
+    text = run("evaluate.py", f"run_dir={out}")
+    report = json.loads((out / "evaluation" / "metrics.json").read_text())
+    for task, metrics in before["trained"].items():
+        for name, value in metrics.items():
+            assert report["trained"][task][name] == pytest.approx(value, abs=2e-5), (task, name)
+    assert report["advantage_over_untrained"]["intent"]["metric"] == "accuracy"
+    assert "lang=vi" in report["groups"]["topic"] and "gallery_intent.png" not in text
+    again = tmp_path / "b"
+    last = f"init_from={out}/checkpoints/last.ckpt"
+    text = train(folder, cache, again, *options, "task=[intent,topic]", last, "ablations=[]")
+    start = json.loads((again / "results.json").read_text())["untrained"]["intent"]["loss"]
+    assert start == pytest.approx(before["trained"]["intent"]["loss"], abs=1e-5)
+
+
 def test_a_sweep_makes_one_run_per_value(folder: Path, cache: Path, tmp_path: Path) -> None:
     run(
         "train.py",

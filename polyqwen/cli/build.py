@@ -22,6 +22,7 @@ from polyqwen.cli.launch import launched_outside
 from polyqwen.cli.settings import flat_settings
 from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
+from polyqwen.models.sharing import HardSharing
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def build(cfg: DictConfig) -> Parts:
     tasks = {name: make(node) for name, node in cfg.tasks.items()}
     tokens = make(cfg.model.tokens, prefixes={name: task.prefix for name, task in tasks.items()})
     curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
-    sharing = make(cfg.model.sharing)
+    node = cfg.model.get("sharing")  # runs of before had hard sharing alone
+    sharing: Any = make(node) if node else HardSharing()
     data = make(
         cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=sharing.separate
     )

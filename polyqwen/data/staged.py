@@ -9,7 +9,7 @@ from polyqwen.data.curriculum import Curriculum
 def staged(
     tasks: Mapping[str, float],
     *,
-    starts: Mapping[str, int],
+    starts: Mapping[str, int] | None,
     total_steps: int,
     switch_step: int = 0,
     start_step: int = 0,
@@ -19,7 +19,8 @@ def staged(
 
     Args:
         tasks: task -> share once it is on.
-        starts: task -> first step with it, >= 0; tasks left out are on from step 0.
+        starts: task -> first step with it, >= 0; tasks left out, or all for None, are on from the
+            first.
         total_steps: absolute step at which training ends.
         switch_step: the start that schedules and boosts take as the switch; 0 for none.
         start_step: absolute step at which the run begins.
@@ -28,6 +29,7 @@ def staged(
     Raises:
         ValueError: an unknown task, a start outside of the run, or no task at step 0.
     """
+    starts = starts or {}
     if unknown := sorted(set(starts) - set(tasks)):
         raise ValueError(f"curriculum.starts name {unknown}; the run's tasks are {list(tasks)}")
     for task, start in starts.items():
