@@ -18,6 +18,7 @@ from tests.conftest import Configure
 TASKS = ("sentiment", "topic", "sentiment5", "question_type", "intent")
 TEXTS = [
     "model=tiny_text",
+    "model.encoder.config.hidden_dropout_prob=0.0",
     "curriculum=single_phase",
     "weighting=static",
     "callbacks.boost=null",

@@ -21,6 +21,7 @@ from tests.conftest import Configure
 TASKS = ("text_pair", "sentiment", "topic", "sentiment5", "intent")
 RUN = [
     "model=tiny_text",
+    "model.encoder.config.hidden_dropout_prob=0.0",
     f"task=[{','.join(TASKS)}]",
     "curriculum=single_phase",
     "weighting=static",

@@ -167,6 +167,7 @@ def test_two_ranks_equal_one_process(configure: Configure, tmp_path: Path) -> No
 
 LABELS = (
     "model=tiny_text",
+    "model.encoder.config.hidden_dropout_prob=0.0",
     "task=[text_pair,sentiment,topic,sentiment5,intent,text_unlabelled]",
     "curriculum=single_phase",
     "weighting=static",
