@@ -1,4 +1,4 @@
-"""The model and its training step: embed every content once, one loss per task, weigh, sum."""
+"""The model and its training step: embed every content once, losses per task, weigh, sum."""
 
 import copy
 import math
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from polyqwen.data.batch import Batch, TaskBatch
 from polyqwen.data.datamodule import View
 from polyqwen.distributed import gather_batch, world_size
+from polyqwen.losses.library import available
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.space import SPACE_KEYS
 from polyqwen.metrics.split import SplitMetrics
@@ -29,10 +30,10 @@ class StepRecord(NamedTuple):
     """What the last training step saw, detached, for callbacks to log."""
 
     total: Tensor
-    outputs: dict[str, LossOutput]
-    weights: dict[str, Tensor]  # λ · boost, as applied
-    gaps: dict[str, Tensor]  # matching minus non-matching cosine
-    rows: dict[str, int]
+    outputs: dict[str, LossOutput]  # by loss
+    weights: dict[str, Tensor]  # λ · boost, as applied, by loss
+    gaps: dict[str, Tensor]  # matching minus non-matching cosine, by task
+    rows: dict[str, int]  # by task
 
 
 class Features(NamedTuple):
@@ -51,17 +52,20 @@ class EmbeddingModule(pl.LightningModule):
     """Encoder, pooling and projection, with the losses and the weighting that train them.
 
     A training step embeds all contents of a micro-batch, gives each task's pairs (of all ranks) to
-    its loss and returns Σ λ_t · boost_t · L_t. Tasks keep the weighting's order. What changes over
-    time (λ, boost, temperature, loss weights) is set from outside by callbacks.
+    its loss and returns Σ λ_t · boost_t · L_t. A task may have further losses, candidates of a
+    library: they read its pairs, have a λ of their own, and share its boost. Losses and tasks keep
+    the weighting's order. What changes over time (λ, boost, temperature, loss weights) is set from
+    outside by callbacks.
 
     Args:
         encoder: `Qwen2VLEncoder`, `TextEncoder` or anything with their interface.
         pooling: (B, L, H), mask -> (B, H).
         projection: (B, H) -> (B, D).
-        losses: task -> loss, for exactly the weighting's tasks.
+        losses: name -> loss, for exactly what the weighting weighs. A task's own loss has its name.
         weighting: sets λ.
         metrics: task -> metrics of its validation and test rows.
         optimizer: called with (encoder, head), returns what `configure_optimizers` returns.
+        streams: the name of a further loss -> the task whose pairs it reads.
         start_step: absolute optimizer step at which the run begins (the switch for phase 2 alone).
     """
 
@@ -76,19 +80,25 @@ class EmbeddingModule(pl.LightningModule):
         metrics: Mapping[str, SplitMetrics],
         optimizer: Callable[..., dict[str, Any]],
         start_step: int = 0,
+        streams: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.tasks = weighting.tasks
-        for name, given in (("losses", losses), ("metrics", metrics)):
-            if set(given) != set(self.tasks):
+        further = dict(streams or {})
+        self.streams = {name: further.get(name, name) for name in weighting.tasks}
+        self.tasks = tuple(name for name in weighting.tasks if name not in further)
+        for kind, given, wanted in (
+            ("losses", losses, weighting.tasks),
+            ("metrics", metrics, self.tasks),
+            ("streams", {*self.tasks, *further.values()}, self.tasks),
+        ):
+            if set(given) != set(wanted):
                 raise ValueError(
-                    f"model.{name} are given for {sorted(given)}, but the tasks are "
-                    f"{sorted(self.tasks)}"
+                    f"model.{kind} are given for {sorted(given)}, but there are {sorted(wanted)}"
                 )
         self.encoder = encoder
         self.pooling = pooling
         self.projection = projection
-        self.losses = nn.ModuleDict({task: losses[task] for task in self.tasks})
+        self.losses = nn.ModuleDict({name: losses[name] for name in self.streams})
         self.weighting = weighting
         self.metrics = nn.ModuleDict({task: metrics[task] for task in self.tasks})
         self.optimizer = optimizer
@@ -141,18 +151,18 @@ class EmbeddingModule(pl.LightningModule):
         """
         features = self.features(batch)
         pairs = self._pairs(features)
-        outputs = {task: self.losses[task](own) for task, own in pairs.items()}
+        outputs = self._outputs(pairs)
         self._inform_weighting(outputs, batch, features)
-        factors = dict(zip(self.tasks, self.weighting.weights(self.step), strict=True))
-        weights = {task: factors[task] * self.boost[task] for task in outputs}
+        factors = dict(zip(self.streams, self.weighting.weights(self.step), strict=True))
+        weights = {name: factors[name] * self.boost[self.streams[name]] for name in outputs}
         total = features.embeddings.sum() * 0.0 + self._still(outputs)
         if isinstance(self.projection, PartedProjection):
             total = total + self.projection.penalty()
-        for task, output in outputs.items():
-            total = total + weights[task] * output.total
+        for name, output in outputs.items():
+            total = total + weights[name] * output.total
         self.record = StepRecord(
             total=total.detach(),
-            outputs={t: o._replace(total=o.total.detach()) for t, o in outputs.items()},
+            outputs={n: o._replace(total=o.total.detach()) for n, o in outputs.items()},
             weights=weights,
             gaps={
                 task: similarity_gap(own) for task, own in pairs.items() if self.metric(task).paired
@@ -161,14 +171,23 @@ class EmbeddingModule(pl.LightningModule):
         )
         return total
 
+    def _outputs(self, pairs: Mapping[str, Pairs]) -> dict[str, LossOutput]:
+        """Every loss whose task is present, with what the loss needs; the same ones on all ranks."""
+        given = {name: pairs[task] for name, task in self.streams.items() if task in pairs}
+        return {
+            name: self.losses[name](own)
+            for name, own in given.items()
+            if available(self.losses[name], own)
+        }
+
     def _still(self, present: Mapping[str, Any]) -> Tensor:
-        """Zero, with parameters of the absent tasks' losses: the same graph at every step."""
-        absent = [loss for task, loss in self.losses.items() if task not in present]
+        """Zero, with parameters of the absent losses: the same graph at every step."""
+        absent = [loss for name, loss in self.losses.items() if name not in present]
         zero = torch.zeros((), device=self.device)
         return sum((p.sum() * 0.0 for loss in absent for p in loss.parameters()), zero)
 
     def losses_of(self, batch: Batch, features: Features | None = None) -> Tensor:
-        """(T,) losses of a batch over all ranks, NaN where a task is absent.
+        """(T,) all losses of a batch over all ranks, NaN where one is absent.
 
         Args:
             batch: with rows of some tasks.
@@ -177,10 +196,9 @@ class EmbeddingModule(pl.LightningModule):
         if features is None:
             with torch.no_grad():
                 features = self.features(batch)
-        pairs = self._pairs(features)
-        outputs = {task: self.losses[task](own).total for task, own in pairs.items()}
+        outputs = self._outputs(self._pairs(features))
         blank = torch.full((), torch.nan, device=self.device)
-        return torch.stack([outputs.get(task, blank) for task in self.tasks])
+        return torch.stack([outputs[n].total if n in outputs else blank for n in self.streams])
 
     def update_weighting(self) -> WeightUpdate | None:
         """Ends the weighting's window; trusted rows are looked at now, if they are asked for."""
@@ -221,11 +239,12 @@ class EmbeddingModule(pl.LightningModule):
     ) -> None:
         """Hands losses and, where they are asked for, gradients to the weighting."""
         zero = torch.zeros((), device=self.device)
-        losses = [outputs[t].total.detach() if t in outputs else zero for t in self.tasks]
-        chance = [outputs[t].chance if t in outputs else zero for t in self.tasks]
+        losses = [outputs[n].total.detach() if n in outputs else zero for n in self.streams]
+        chance = [outputs[n].chance if n in outputs else zero for n in self.streams]
         # each rank counts its own rows; the weighting adds them up
-        rows = {task: len(own.query) for task, own in batch.tasks.items()}
-        counts = torch.tensor([rows.get(t, 0) for t in self.tasks], device=self.device)
+        tasks = {task: len(own.query) for task, own in batch.tasks.items()}
+        rows = [tasks.get(t, 0) if n in outputs else 0 for n, t in self.streams.items()]
+        counts = torch.tensor(rows, device=self.device)
         weighting = self.weighting
         weighting.observe(torch.stack(losses), counts, torch.stack(chance))
         if not weighting.due(self.step):
@@ -233,7 +252,7 @@ class EmbeddingModule(pl.LightningModule):
         if weighting.needs_features:
             weighting.observe_features(features.pooled)
         if weighting.gram is not None and len(outputs) > 1:
-            totals = [outputs[t].total if t in outputs else None for t in self.tasks]
+            totals = [outputs[n].total if n in outputs else None for n in self.streams]
             weighting.gram.add(totals, self._graph(features))
         if weighting.lag == 0:
             self.weight_update = self.update_weighting()
@@ -244,8 +263,9 @@ class EmbeddingModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Tells the weighting what it will weigh."""
-        bounds = {task: getattr(self.losses[task], "lower_bound", None) for task in self.tasks}
-        self.weighting.bind(bounds, self.trainer.accumulate_grad_batches)
+        bounds = {name: getattr(loss, "lower_bound", None) for name, loss in self.losses.items()}
+        further = [name for name, task in self.streams.items() if name != task]
+        self.weighting.bind(bounds, self.trainer.accumulate_grad_batches, further)
 
     def configure_optimizers(self) -> Any:
         """Groups for backbone and head; see `polyqwen.optimization`."""

@@ -65,7 +65,6 @@ def test_the_libraries_hold_what_they_should() -> None:
     assert {name: misleading[name] for name in embedding} == embedding
     controls = {name for name, candidate in CANDIDATES.items() if candidate.control}
     assert controls == set(misleading) - set(embedding) and len(controls) == 6
-    assert [name for name, candidate in CANDIDATES.items() if candidate.anchor] == ["info_nce"]
     assert {c.needs for c in CANDIDATES.values()} == set(NEEDS) - {"labels"}
     assert len({str(node["loss"]) for node in misleading.values()}) == len(misleading)
 
@@ -129,7 +128,6 @@ def test_no_negatives_of_no_rows_are_none() -> None:
     [
         ({"needs": "score"}, "needs is 'score': choose one of"),
         ({"family": "cosine"}, "family is 'cosine': choose one of"),
-        ({"anchor": True, "control": True}, "anchor and control are both true"),
     ],
 )
 def test_wrong_metadata_is_named(arguments: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The progress bar: total loss, then each task's loss and weight."""
+"""The progress bar: total loss, then each task's own loss and weight."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from polyqwen.callbacks.base import callbacks_of
 from polyqwen.callbacks.step_log import StepLog
+from polyqwen.module import EmbeddingModule
 
 
 class TaskProgressBar(RichProgressBar):
@@ -23,8 +24,9 @@ class TaskProgressBar(RichProgressBar):
         shown: dict[str, int | str | float | dict[str, float]] = {
             "loss": f"{latest['train/loss']:.2f}"
         }
-        for key, weight in latest.items():
-            if key.startswith("weight/"):
-                task = key.removeprefix("weight/")
+        assert isinstance(pl_module, EmbeddingModule)
+        for task in pl_module.tasks:
+            if f"weight/{task}" in latest:
+                weight = latest[f"weight/{task}"]
                 shown[task] = f"{latest[f'train/loss/{task}']:.2f}×{weight:.2f}"
         return shown

@@ -53,8 +53,9 @@ class SamplingUpdater(pl.Callback):
         if not isinstance(sampling, AdaptiveSampling):
             return
         assert isinstance(pl_module, EmbeddingModule) and pl_module.record is not None
-        for task, output in pl_module.record.outputs.items():
-            value = _signal(output, sampling.signal)
+        outputs = pl_module.record.outputs
+        for task in pl_module.tasks:
+            value = _signal(outputs[task], sampling.signal) if task in outputs else None
             if value is not None:
                 self._sums[task] = self._sums.get(task, torch.zeros_like(value)).to(value) + value
                 self._counts[task] = self._counts.get(task, 0) + 1

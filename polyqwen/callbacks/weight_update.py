@@ -23,8 +23,8 @@ class WeightUpdater(pl.Callback):
     callbacks last.
 
     Args:
-        every: strategies that update at every step are logged every so many steps, >= 1.
-        say_every: and say it in words every so many, >= 1.
+        every: strategies that update more often are logged every so many steps, >= 1.
+        say_every: and said in words every so many, >= 1.
     """
 
     def __init__(self, every: int = 10, say_every: int = 100) -> None:
@@ -52,7 +52,7 @@ class WeightUpdater(pl.Callback):
         if weighting.needs_after:
             weighting.observe_after(pl_module.losses_of(batch))
         if update is not None:
-            self._log(trainer, update, often=weighting.eval_steps == 1)
+            self._log(trainer, update, weighting.eval_steps)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -74,9 +74,10 @@ class WeightUpdater(pl.Callback):
         pl_module.weighting.pending.copy_(saved[trainer.global_rank])
 
     @rank_zero_only
-    def _log(self, trainer: pl.Trainer, update: WeightUpdate, often: bool) -> None:
-        if not often or update.step % self.say_every == 0:
+    def _log(self, trainer: pl.Trainer, update: WeightUpdate, interval: int) -> None:
+        often = interval < self.every
+        if not often or update.step % self.say_every < interval:
             log.info("task weights, %s", format_update(update))
-        if not often or update.step % self.every == 0:
+        if not often or update.step % self.every < interval:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars(update), step=update.step)

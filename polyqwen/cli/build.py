@@ -19,7 +19,9 @@ from polyqwen.callbacks.interruption import SaveWhenInterrupted
 from polyqwen.callbacks.random_state import RandomState
 from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
+from polyqwen.cli.objectives import further_losses, weighting_node
 from polyqwen.cli.settings import flat_settings
+from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.models.sharing import HardSharing
@@ -35,7 +37,7 @@ class Parts(NamedTuple):
     model: EmbeddingModule
 
 
-def make(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
+def make(node: DictConfig | dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     """`instantiate` with plain lists and dicts: no class of ours ever sees a configuration."""
     return instantiate(node, *args, _convert_="all", **kwargs)
 
@@ -54,18 +56,23 @@ def build(cfg: DictConfig) -> Parts:
     pooling = make(cfg.model.pooling, encoder.hidden_size)
     projection = make(cfg.model.projection, encoder.hidden_size)
     encoder, projection = sharing.apply(encoder, projection, len(tasks))
+    values = resolved(cfg)
+    further = further_losses(values)
+    losses = {
+        name: make(node, **of_embedding(node["_target_"], projection.output_size))
+        for name, node in cfg.losses.items()
+    }
+    losses |= {name: make(cfg.library[loss.candidate]) for name, loss in further.items()}
     model = EmbeddingModule(
         encoder,
         pooling,
         projection,
-        losses={
-            name: make(node, **of_embedding(node["_target_"], projection.output_size))
-            for name, node in cfg.losses.items()
-        },
-        weighting=make(cfg.weighting),
+        losses=losses,
+        weighting=make(weighting_node(values)),
         metrics={name: make(node) for name, node in cfg.metrics.items()},
         optimizer=partial(make(cfg.optimizer), total_steps=run_steps(cfg)),
         start_step=curriculum.start_step,
+        streams={name: loss.task for name, loss in further.items()},
     )
     return Parts(data, model)
 

@@ -75,6 +75,10 @@ def _errors_of_composition(name: str, full: bool) -> Any:
             raise
         schema = schema_of(CONF, name, ())
         _fail(str(explain(error, [*schema.keys, *schema.groups])), CONFIGURATION)
+    except ValueError as error:  # of Hydra, for GROUP=null
+        if full or "Config group override" not in str(error):
+            raise
+        _fail("a group cannot be null; leave it out, or choose one of its files", CONFIGURATION)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
     finally:

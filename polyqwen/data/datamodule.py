@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -60,6 +60,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         num_workers: loader processes; 0 loads in the training process.
         trusted_rows: rows of each task taken out of ``dev`` for strategies that learn from them;
             see `trusted_split`.
+        train_on_trusted: train on them too; a control, for runs whose weighting does not use them.
         bad_pictures: "error" or "skip"; see `BadPictures`.
         max_bad_share: cap of "skip", in [0, 1].
     """
@@ -86,6 +87,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         picture_cache_mb: int = 256,
         num_workers: int = 0,
         trusted_rows: int = 0,
+        train_on_trusted: bool = False,
         bad_pictures: str = "error",
         max_bad_share: float = 0.01,
     ) -> None:
@@ -98,7 +100,9 @@ class CurriculumDataModule(pl.LightningDataModule):
         self._steps: StepSampler | None = None  # of the training in progress
         if trusted_rows < 0:
             raise ValueError(f"data.trusted_rows must be >= 0, got {trusted_rows}")
-        self.trusted_rows = trusted_rows
+        if train_on_trusted and not trusted_rows:
+            raise ValueError("data.train_on_trusted needs data.trusted_rows, which is 0")
+        self.trusted_rows, self.train_on_trusted = trusted_rows, train_on_trusted
         self.cache = Path(cache)
         self.bad_pictures = BadPictures(bad_pictures, max_bad_share).check()
         self.pictures = Pictures(
@@ -173,7 +177,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         assert trainer is not None
         world, accumulate = trainer.world_size, trainer.accumulate_grad_batches
         cells = world * accumulate
-        dataset = MultiTaskDataset(self.tables("train"))
+        dataset = MultiTaskDataset({task: self._trained(task) for task in self.tasks})
         rows = self.rows_per_task
         default = rows if isinstance(rows, dict) else dict.fromkeys(self.tasks, rows)
         own = {name: task.batch_size or default.get(name) for name, task in self.tasks.items()}
@@ -198,6 +202,14 @@ class CurriculumDataModule(pl.LightningDataModule):
         )
         sampler.start_at(trainer.global_step)
         return self._loader(dataset, sampler)
+
+    def _trained(self, task: str) -> Dataset:
+        """The rows of a task's training."""
+        table = self.table(task, "train")
+        if not self.train_on_trusted:
+            return table
+        trusted = self.table(task, "dev").select(self._dev_rows(task)[0])
+        return concatenate_datasets([table, trusted])
 
     def resample(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Lets an adaptive sampling decide at the end of a window; see `AdaptiveSampling.decide`.
@@ -270,8 +282,11 @@ class CurriculumDataModule(pl.LightningDataModule):
         Raises:
             ValueError: ``trusted_rows`` is 0.
         """
-        if not self.trusted_rows:
-            raise ValueError("data.trusted_rows is 0, but the weighting learns from such rows")
+        if not self.trusted_rows or self.train_on_trusted:
+            raise ValueError(
+                "the weighting learns from trusted rows: set data.trusted_rows above 0 and "
+                "data.train_on_trusted to false"
+            )
         dataset = MultiTaskDataset(self.tables("dev"))
         rows = [(t, r) for t in self.tasks for r in self._own(np.array(self._dev_rows(t)[0]))]
         return self.collator(dataset.__getitems__(rows))

@@ -1,8 +1,10 @@
 """Losses to choose from, with what a choice has to know of them."""
 
+from typing import Any
+
 from torch import nn
 
-from polyqwen.losses.types import Pairs
+from polyqwen.losses.types import LossOutput, Pairs
 
 NEEDS = ("pairs", "negatives", "scores", "teacher", "labels")
 FAMILIES = (
@@ -16,8 +18,10 @@ FAMILIES = (
 )
 
 
-class Candidate:
-    """A loss of a library.
+class Candidate(nn.Module):
+    """A loss of a library: it trains a task beside the task's own loss.
+
+    Schedules of temperatures and other settings of the tasks' losses leave it alone.
 
     Args:
         loss: from `Pairs` to `LossOutput`.
@@ -25,11 +29,10 @@ class Candidate:
             hard ones), "scores", "teacher" (similarities to distil, which we read from the scores:
             see `similarity_kl`) or "labels".
         family: what the loss looks at, one of `FAMILIES`.
-        anchor: always takes part.
         control: misleads on purpose, see `polyqwen.losses.controls`.
 
     Raises:
-        ValueError: no such need or family, or a control as an anchor.
+        ValueError: no such need or family.
     """
 
     def __init__(
@@ -37,36 +40,45 @@ class Candidate:
         loss: nn.Module,
         needs: str,
         family: str,
-        anchor: bool = False,
         control: bool = False,
     ) -> None:
+        super().__init__()
         if needs not in NEEDS:
             raise ValueError(f"needs is {needs!r}: choose one of {NEEDS}")
         if family not in FAMILIES:
             raise ValueError(f"family is {family!r}: choose one of {FAMILIES}")
-        if anchor and control:
-            raise ValueError(
-                "anchor and control are both true: a control misleads, so choose another anchor"
-            )
         self.loss = loss
         self.needs = needs
         self.family = family
-        self.anchor = anchor
         self.control = control
 
+    @property
+    def lower_bound(self) -> float | None:
+        """The loss's own; None where it has none."""
+        inner: Any = self.loss
+        bound: float | None = getattr(inner, "lower_bound", None)
+        return bound
 
-def available(candidate: Candidate, pairs: Pairs) -> bool:
-    """Whether the batch holds what the candidate needs.
+    def forward(self, pairs: Pairs) -> LossOutput:
+        """The loss of a batch that is `available`."""
+        output: LossOutput = self.loss(pairs)
+        return output
+
+
+def available(loss: nn.Module, pairs: Pairs) -> bool:
+    """Whether the batch holds what the loss needs; a task's own loss finds it always.
 
     Looks at shapes only, never at values, so it costs no wait for the device and, on the gathered
     batch, is the same on all ranks. A candidate that is available may still find nothing to say (no
     two scores differ, all documents are the same) and then gives a zero with zero gradients.
     `Pairs` has no labels: who needs them is never available.
     """
+    if not isinstance(loss, Candidate):
+        return True
     if not len(pairs.query):
         return False
-    if candidate.needs == "negatives":
+    if loss.needs == "negatives":
         return pairs.negative is not None and len(pairs.negative) > 0
-    if candidate.needs in ("scores", "teacher"):
+    if loss.needs in ("scores", "teacher"):
         return pairs.score is not None
-    return candidate.needs == "pairs"
+    return loss.needs == "pairs"

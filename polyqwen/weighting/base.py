@@ -3,7 +3,7 @@
 import math
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -73,6 +73,7 @@ class Weighting(nn.Module, ABC):
         self.tasks = tuple(static)
         self.static = torch.tensor(list(static.values()), dtype=torch.float64)
         self.lower_bounds = torch.zeros_like(self.static)
+        self.judges = torch.ones_like(self.static, dtype=torch.bool)
         self.gram: Gram | None = None  # collects the tasks' gradients, for strategies that use them
         self.sketch: FeatureSketch | None = None  # likewise, what the batch looks like
         self.lag = 0 if self.in_step else 1
@@ -84,12 +85,19 @@ class Weighting(nn.Module, ABC):
             "task_ids", torch.tensor([zlib.crc32(task.encode()) for task in self.tasks])
         )
 
-    def bind(self, lower_bounds: Mapping[str, float | None], accumulate: int = 1) -> None:
+    def bind(
+        self,
+        lower_bounds: Mapping[str, float | None],
+        accumulate: int = 1,
+        candidates: Collection[str] = (),
+    ) -> None:
         """Tells what the strategy will weigh, before the first step.
 
         Args:
             lower_bounds: task -> the least value of its loss, None where it has none.
             accumulate: micro-batches in an optimizer step.
+            candidates: losses of a library, which train a task beside its own loss. They may
+                mislead, so trusted rows are judged by the others.
 
         Raises:
             ValueError: a loss without a lower bound, where the strategy divides by losses.
@@ -103,6 +111,7 @@ class Weighting(nn.Module, ABC):
             )
         known = [lower_bounds[task] or 0.0 for task in self.tasks]
         self.lower_bounds = torch.tensor(known, dtype=torch.float64)
+        self.judges = torch.tensor([task not in candidates for task in self.tasks])
         self.lag = 0 if self.in_step and accumulate == 1 else 1
 
     @property
@@ -126,8 +135,12 @@ class Weighting(nn.Module, ABC):
         self.sketch.add(pooled)
 
     def trusted_objective(self, losses: Tensor) -> Tensor:
-        """What the trusted rows are to improve: the mean of their tasks' losses, (T,) with NaN."""
-        return losses[~torch.isnan(losses)].mean()
+        """What the trusted rows are to improve: the mean of their tasks' own losses.
+
+        Args:
+            losses: (T,), NaN where there are no such rows.
+        """
+        return losses[self.judges.to(losses.device) & ~torch.isnan(losses)].mean()
 
     def due(self, step: int) -> bool:
         """Whether the statistics of optimizer step ``step``, counted from 0, complete a window."""

@@ -29,10 +29,20 @@ class WeightUpdate(NamedTuple):
     causes: dict[str, dict[str, float]]
 
 
+SAID = 8  # tasks or losses that a line of the log can hold
+
+
 def format_update(update: WeightUpdate) -> str:
-    """One log line: per task mean loss, its relative value, rows, old → new; then the reason."""
+    """One log line: per task mean loss, its relative value, rows, old → new; then the reason.
+
+    Of many losses only those with something special about them and the heaviest are told of.
+    """
     parts = []
+    heaviest = sorted(update.new, key=lambda task: -update.new[task])
+    told = list(dict.fromkeys([*update.notes, *heaviest]))[: max(SAID, len(update.notes))]
     for task, old in update.old.items():
+        if task not in told:
+            continue
         seen = "unseen"
         if task in update.mean_losses:
             mean, relative = update.mean_losses[task], update.relative_losses[task]
@@ -42,6 +52,8 @@ def format_update(update: WeightUpdate) -> str:
         )
         note = f" [{update.notes[task]}]" if task in update.notes else ""
         parts.append(f"{task}: {seen}{causes} {old:.3f} → {update.new[task]:.3f}{note}")
+    if more := len(update.old) - len(told):
+        parts.append(f"{more} more")
     return f"step {update.step}: " + "; ".join(parts) + f" | {update.reason}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from polyqwen.cli.objectives import LIBRARY, further_losses
 from polyqwen.cli.strict.errors import ConfigError, one_line, suggest
 from polyqwen.cli.strict.nodes import check_nodes
 from polyqwen.cli.strict.ranges import check_ranges
@@ -79,7 +80,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
         _check_node(f"model.{name}", model.get(name) if isinstance(model, dict) else None)
     for name in NODES:
         _check_node(name, values[name])
-    for table in (*BY_TASK, *PARTS):
+    for table in (*BY_TASK, *PARTS, *({LIBRARY} & values.keys())):
         nodes = values[table]
         if not isinstance(nodes, dict):
             raise ConfigError(table, f"must be a mapping of nodes, got {nodes!r}")
@@ -106,9 +107,10 @@ def _check_tasks(values: Mapping[str, Any], known: Sequence[str]) -> None:
     run = tuple(values["tasks"])
     tables = {table: values[table] for table in BY_TASK}
     tables["weighting.static"] = values["weighting"].get("static", run)
+    weighed = (*run, *further_losses(values))
     for table, names in tables.items():
         for name in names:
-            _check_task(f"{table}.{name}", name, run)
+            _check_task(f"{table}.{name}", name, run if table in BY_TASK else weighed)
         for name in run:
             if name not in names:
                 raise ConfigError(f"{table}.{name}", f"is missing; task {name} takes part")
@@ -116,6 +118,9 @@ def _check_tasks(values: Mapping[str, Any], known: Sequence[str]) -> None:
         raise ConfigError("tasks", "there are none", f"use task=[{','.join(known[:2])}]")
     if "wrong_prefix" in values["ablations"] and len(run) < 2:
         raise ConfigError("ablations", "wrong_prefix needs a second task to take a prefix from")
+    alpha = values["weighting"].get("alpha")  # a number in some strategies
+    for name in alpha if isinstance(alpha, dict) else ():
+        _check_task(f"weighting.alpha.{name}", name, (*known, *weighed))
     for where, name in _named(values):
         _check_task(where, name, known)
     folders = [node["folder"] for node in values["tasks"].values() if node.get("folder")]
@@ -125,13 +130,9 @@ def _check_tasks(values: Mapping[str, Any], known: Sequence[str]) -> None:
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Places outside the run's own tables that name tasks."""
-    mappings = {
-        "weighting.alpha": values["weighting"].get("alpha"),
-        "data.rows_per_task": values["data"].get("rows_per_task"),
-    }
-    for where, names in mappings.items():
-        if isinstance(names, dict):
-            yield from ((f"{where}.{name}", name) for name in names)
+    rows = values["data"].get("rows_per_task")
+    for name in rows if isinstance(rows, dict) else ():
+        yield f"data.rows_per_task.{name}", name
     for name in values["curriculum"].get("starts") or ():
         yield f"curriculum.starts.{name}", name
     for name in values["curriculum"].get("foundation") or ():

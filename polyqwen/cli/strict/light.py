@@ -7,6 +7,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from polyqwen.cli.objectives import LIBRARY, weighting_node
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.report import told
 from polyqwen.cli.strict.signatures import signature_of
@@ -43,7 +44,10 @@ def check_values(values: Mapping[str, Any]) -> None:
 
 def _check_torch_parts(values: Mapping[str, Any]) -> None:
     """Not the optimizer: making one imports the compiler, which takes a second."""
-    built("weighting", values["weighting"])
+    built("weighting", weighting_node(values))
+    for name, node in (values.get(LIBRARY) or {}).items():
+        if node is not None:
+            built(f"{LIBRARY}.{name}", node)
     for name, node in values["losses"].items():
         given = {"embedding_size"} & set(signature_of(node["_target_"]).parameters)
         built(f"losses.{name}", node, **dict.fromkeys(given, WIDTH))

@@ -14,7 +14,8 @@ from polyqwen.cli.strict.sources import look_up
 CONF = Path(__file__).parents[3] / "conf"
 FREE = "metadata"  # the one node in which any key is welcome
 GLOBAL = ("experiment", "task", "hparams_search")  # groups whose files say "@package _global_"
-STUDY = "study"  # a group that is there only when a study is chosen
+STUDY = "study"
+OPTIONAL = (STUDY, "library")  # groups that may be absent
 BY_TASK = ("tasks", "losses", "metrics")  # tables that the task files fill
 
 
@@ -66,7 +67,7 @@ def check_keys(keys: Iterable[str], schema: Schema) -> None:
         if key not in schema.keys:
             notes = f" (free notes go under {FREE})" if FREE in schema.keys else ""
             raise ConfigError(key, "unknown key", suggest(key, schema.keys) + notes)
-    for key in sorted(schema.keys - {*keys, STUDY}):
+    for key in sorted(schema.keys - {*keys, *OPTIONAL}):
         raise ConfigError(key, "is missing", "it may be changed, not deleted")
 
 

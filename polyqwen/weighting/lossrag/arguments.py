@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from polyqwen.losses.library import FAMILIES
 from polyqwen.weighting.base import check
 from polyqwen.weighting.lossrag.context import CONTEXTS
-from polyqwen.weighting.lossrag.descriptors import FAMILIES
 
 AIMS = ("mean", "anchor")
 

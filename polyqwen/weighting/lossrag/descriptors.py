@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from polyqwen.losses.library import FAMILIES
 from polyqwen.weighting.lossrag.measurement import Measurement
 from polyqwen.weighting.lossrag.running import RunningMean, RunningScale
 
-FAMILIES = ("contrastive", "regression", "ranking", "margin", "distillation", "regulariser")
 AVERAGED = (  # over updates, each with a decay of 0.9
     "log_norm",  # log of the gradient norm against the median loss's
     "cos_mean",  # cosine to the mean of all losses' directions
@@ -49,7 +49,7 @@ class Descriptors(nn.Module):
         self.family = torch.tensor(
             [[float(own == family) for family in FAMILIES] for own in families],
             dtype=torch.float64,
-        )  # (M, 6)
+        )  # (M, families)
         blank = torch.full((len(families),), torch.nan, dtype=torch.float64)
         self.register_buffer("first", blank.clone())
         self.register_buffer("last", blank.clone())

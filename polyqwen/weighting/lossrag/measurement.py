@@ -49,13 +49,13 @@ def measure(
     return Measurement(looked, norms, unit, agreement, loss, trusted, share, progress)
 
 
-def log_level(trusted: Tensor | None, lower_bounds: Tensor, only: int | None = None) -> float:
-    """Log of the mean over losses of what the trusted rows' losses are above their bounds.
+def log_level(trusted: Tensor | None, lower_bounds: Tensor, judges: Tensor) -> float:
+    """Log of the mean over judging losses of what they are above their bounds on trusted rows.
 
     Args:
         trusted: (M,), NaN where a loss has no trusted rows; None if there are none at all.
         lower_bounds: (M,).
-        only: the one loss that counts, if it has trusted rows; None for all.
+        judges: (M,) bool, the losses that count.
 
     Returns:
         NaN if it is unknown.
@@ -63,7 +63,5 @@ def log_level(trusted: Tensor | None, lower_bounds: Tensor, only: int | None = N
     if trusted is None:
         return math.nan
     excess = (trusted - lower_bounds).clamp_min(1e-12)
-    if only is not None and bool(torch.isfinite(excess[only])):
-        return float(excess[only].log())
-    finite = excess[torch.isfinite(excess)]
+    finite = excess[judges & torch.isfinite(excess)]
     return float(finite.mean().log()) if len(finite) else math.nan

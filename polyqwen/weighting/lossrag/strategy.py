@@ -1,6 +1,6 @@
 """LossRAG: candidate losses are retrieved and weighed by what they do and by the situation."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class LossRAG(TrustedGradientWeighting):
         gram: as in `TrustedGradientWeighting`, like smoothing and normalize.
         total_steps: of the run, for the context's progress.
         anchor: the loss that is always on; None: that of the largest static weight.
-        aim: trusted rows are to improve in the "mean" of the losses or in the "anchor"'s.
+        aim: trusted rows are to improve in the "mean" of the tasks' own losses or in the "anchor".
         families: loss -> one of `FAMILIES`, for losses that have one.
         descriptors: whether embeddings are made from what losses do.
         context: what the query is made from, "none", "state", "features" or "both".
@@ -116,12 +116,16 @@ class LossRAG(TrustedGradientWeighting):
         if policy_from is not None:
             self.load_state_dict(load(policy_from, context), strict=False)
 
-    def trusted_objective(self, losses: Tensor) -> Tensor:
-        """The anchor's loss of the trusted rows, or the mean, (T,) with NaN."""
-        own = losses[self.anchor]
-        if self.aim == "mean" or bool(torch.isnan(own)):
-            return super().trusted_objective(losses)
-        return own
+    def bind(
+        self,
+        lower_bounds: Mapping[str, float | None],
+        accumulate: int = 1,
+        candidates: Collection[str] = (),
+    ) -> None:
+        """As `Weighting.bind`; with ``aim: anchor`` the anchor alone judges the trusted rows."""
+        super().bind(lower_bounds, accumulate, candidates)
+        if self.aim == "anchor":
+            self.judges = torch.arange(len(self.tasks)) == self.anchor
 
     def share(self, agreement: Tensor, similarity: Tensor, tasks: Tensor) -> Tensor:
         """(M,); also moves the policy, unless it is frozen."""
@@ -154,9 +158,7 @@ class LossRAG(TrustedGradientWeighting):
         used = with_gradient(gram, statistics.active)
         if not used.any():
             return super()._next(statistics, old)
-        trusted = log_level(
-            statistics.trusted, self.lower_bounds, self.anchor if self.aim == "anchor" else None
-        )
+        trusted = log_level(statistics.trusted, self.lower_bounds, self.judges)
         looked = self.library.activity.look(used)
         progress = min(max(statistics.step / self.total_steps, 0.0), 1.0)
         excess = self._excess(statistics)
