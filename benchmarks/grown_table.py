@@ -1,4 +1,4 @@
-"""A small prepared table, repeated to any size with other content keys; for tests and benchmarks."""
+"""A small prepared table, repeated to any size with other content keys."""
 
 from pathlib import Path
 
