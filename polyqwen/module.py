@@ -10,6 +10,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
 from polyqwen.data.datamodule import View
@@ -108,6 +110,7 @@ class EmbeddingModule(pl.LightningModule):
         self.weight_update: WeightUpdate | None = None  # made within the last training step
         self._trusted: Batch | None = None
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
+        self._norm: Tensor | None = None  # the same on the device, until clipping has used it
         self._rows: dict[View, SplitMetrics] = {}  # what validation or test has seen so far
         self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
 
@@ -271,6 +274,31 @@ class EmbeddingModule(pl.LightningModule):
         """Groups for backbone and head; see `polyqwen.optimization`."""
         head = nn.ModuleList([self.pooling, self.projection, self.losses])
         return self.optimizer(self.encoder, head)
+
+    def measure_gradients(self) -> float:
+        """The norm of all gradients, NaN without any: once per step, the one wait for the device.
+
+        The host has to know it to skip a step, and clipping reads it again in `gradient_norm`.
+        """
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self._norm = get_total_norm(gradients) if gradients else None
+        self.gradient_norm = math.nan if self._norm is None else float(self._norm)
+        return self.gradient_norm
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm that was measured in this step; without one, as Lightning does."""
+        norm, self._norm = self._norm, None
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None  # 16-mixed
+        if norm is None or scaled or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        # below the limit the factor is 1: the host knows, so nothing has to be multiplied
+        elif gradient_clip_val and self.gradient_norm + 1e-6 > gradient_clip_val:
+            clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the embedded pairs of one view (a task, or a task under an ablation)."""
