@@ -175,7 +175,7 @@ class EmbeddingModule(pl.LightningModule):
         return total
 
     def _outputs(self, pairs: Mapping[str, Pairs]) -> dict[str, LossOutput]:
-        """Every loss whose task is present, with what the loss needs; the same ones on all ranks."""
+        """Every loss whose task is present with what it needs; the same ones on all ranks."""
         given = {name: pairs[task] for name, task in self.streams.items() if task in pairs}
         return {
             name: self.losses[name](own)
