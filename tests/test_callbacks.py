@@ -259,7 +259,7 @@ def test_gradients_are_measured_once_and_clipped_by_it(configure: Configure, lim
     with NormCount() as count:
         fit(cfg, clipped)
     assert count.calls == len(clipped.norms) == 8
-    assert all(0.1 < norm < 100.0 for norm in clipped.measured)
+    assert all(0.1 < norm < 1e5 for norm in clipped.measured), clipped.measured
     expected = [min(limit, norm) for norm in clipped.measured]
     assert clipped.norms == pytest.approx(expected, rel=1e-4)
 
