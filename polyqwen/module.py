@@ -9,13 +9,15 @@ from typing import Any, NamedTuple, cast
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
 from polyqwen.data.datamodule import View
-from polyqwen.distributed import gather_batch, world_size
+from polyqwen.distributed import gather_batch, shard, world_size
 from polyqwen.losses.library import available
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.space import SPACE_KEYS
@@ -270,6 +272,11 @@ class EmbeddingModule(pl.LightningModule):
         further = [name for name, task in self.streams.items() if name != task]
         self.weighting.bind(bounds, self.trainer.accumulate_grad_batches, further)
 
+    def configure_model(self) -> None:
+        """With a mesh of devices (``trainer=fsdp``) each process keeps a part of every weight."""
+        if self.device_mesh is not None and not isinstance(self, FSDPModule):
+            shard(self, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> Any:
         """Groups for backbone and head; see `polyqwen.optimization`."""
         head = nn.ModuleList([self.pooling, self.projection, self.losses])
@@ -281,8 +288,9 @@ class EmbeddingModule(pl.LightningModule):
         The host has to know it to skip a step, and clipping reads it again in `gradient_norm`.
         """
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self._norm = get_total_norm(gradients) if gradients else None
-        self.gradient_norm = math.nan if self._norm is None else float(self._norm)
+        self._norm = norm = get_total_norm(gradients) if gradients else None
+        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.gradient_norm = math.nan if whole is None else float(whole)
         return self.gradient_norm
 
     def configure_gradient_clipping(
