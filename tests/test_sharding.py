@@ -23,7 +23,7 @@ OPTIONS = [
     "curriculum.switch_step=2",
     "validate_every=2",
     "weighting.eval_steps=2",
-    "data.chunk_tokens=128",  # several chunks, and not as many on each rank
+    "data.chunk_tokens=48",  # several chunks, and not as many on each rank
 ]
 
 
@@ -40,7 +40,7 @@ class Steps(pl.Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.losses.append(float(pl_module.record.total))
-        self.norms.append(pl_module.gradient_norm)
+        self.norms.append(float(pl_module.gradient_norm))
         self.chunks.append(len(batch.chunks))
         states = [s["exp_avg"] for s in trainer.optimizers[0].state.values()]
         if trainer.global_step == 2:
@@ -58,7 +58,13 @@ def fit(rank: int, cfg: Any, ckpt: Path | None = None) -> dict[str, Any]:
     trainer.test(parts.model, datamodule=parts.data, verbose=False)  # weights gathered, let go of
     trainer.fit(parts.model, datamodule=parts.data, ckpt_path=ckpt, weights_only=True)
     trainer.save_checkpoint(Path(cfg.run_dir) / "end.ckpt", weights_only=False)
-    return vars(steps) | {"score": float(trainer.callback_metrics["val/score"])}
+    return {
+        "losses": steps.losses,
+        "norms": steps.norms,
+        "chunks": steps.chunks,
+        "held": steps.held,
+        "score": float(trainer.callback_metrics["val/score"]),
+    }
 
 
 def end(folder: Path) -> dict[str, torch.Tensor]:
