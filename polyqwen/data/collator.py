@@ -1,5 +1,6 @@
 """Rows to a batch: prefixes and placeholders, every content once, short ones with short ones."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -122,7 +123,8 @@ class Collator:
         merge = self.pictures.merge_size
         patches = np.concatenate([self.pictures.patches(self._pixels(p)) for p in starts])
         grids = [(1, p.grid[0] * merge, p.grid[1] * merge) for p in starts]
-        return Images(torch.from_numpy(patches), torch.tensor(grids)), contents
+        lengths = [math.prod(grid) for grid in grids]
+        return Images(torch.from_numpy(patches), torch.tensor(grids), lengths), contents
 
     def _picture(self, task: str, side: Side) -> _Picture | None:
         if side.image is None:
@@ -170,6 +172,7 @@ class Collator:
             torch.from_numpy(positions),
             torch.from_numpy(rows) if len(rows) else None,
             _column([content.task for content in contents]) if self.separate else None,
+            [len(content.ids) for content in contents],
         )
 
     def _task_batch(
