@@ -15,6 +15,11 @@ from polyqwen.models.inputs import Chunk
 PACKED = "packed"  # the name of `packed_attention` among transformers' attentions
 
 
+def has_kernel(device: torch.device) -> bool:
+    """Whether flash attention for variable lengths runs there (NVIDIA from Ampere on)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 class Packing(NamedTuple):
     """Where segments (contents, pictures) that are laid end to end begin and end.
 
@@ -34,8 +39,7 @@ class Packing(NamedTuple):
     def of(cls, sizes: Tensor, lengths: Sequence[int]) -> "Packing":
         """From the segments' lengths, on the device (N,) and, the same, on the host."""
         borders = F.pad(sizes.cumsum(0, dtype=torch.int32), (1, 0))
-        varlen = sizes.is_cuda and torch.cuda.get_device_capability(sizes.device) >= (8, 0)
-        return cls(borders, max(lengths), lengths, varlen)
+        return cls(borders, max(lengths), lengths, has_kernel(sizes.device))
 
     def segments(self) -> tuple[Tensor, Tensor]:
         """Number of each row's segment, and the row's place within it: (ΣL,) and (ΣL,) int64."""
@@ -106,7 +110,8 @@ def attend(
         (ΣL, heads, d).
     """
     device = query.device.type
-    if torch.is_autocast_enabled(device):  # the kernel is not on autocast's list
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        # the kernel is not on autocast's list
         dtype = torch.get_autocast_dtype(device)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if packing.varlen and query.dtype in (torch.float16, torch.bfloat16):

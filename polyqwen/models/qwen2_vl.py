@@ -161,9 +161,12 @@ class Qwen2VLEncoder(nn.Module):
         embedded = self.model.get_input_embeddings()(ids)  # (B, L, H)
         if chunk.visual is not None:
             assert visual is not None, "a chunk refers to pictures, but none were encoded"
-            places = (ids == self.model.config.image_token_id)[..., None]  # (B, L, 1)
-            rows = visual[chunk.visual].to(embedded.dtype)
-            embedded = embedded.masked_scatter(places, rows)
+            rows = visual[chunk.visual].to(embedded.dtype)  # (V, H)
+            # their number is known, so that neither pass waits for the device to count them
+            shows = (ids == self.model.config.image_token_id).flatten()
+            places = torch.nonzero_static(shows, size=len(rows))[:, 0]
+            flat = embedded.flatten(0, 1).index_copy(0, places, rows)
+            embedded = flat.view_as(embedded)
         return self.model.language_model(
             inputs_embeds=embedded, position_ids=positions, use_cache=False, **settings
         ).last_hidden_state

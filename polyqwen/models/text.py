@@ -8,10 +8,13 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.loading import load_pretrained
+from polyqwen.models.packing import PACKED, PackedChunk
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
 # output projections of the blocks of BERT's and of Llama's kin
 RESIDUAL_OUTPUTS = ("output.dense.weight", "o_proj.weight", "down_proj.weight")
+# they count positions from 0 and hand what they are given on to their attention
+PACKABLE = ("bert", "llama", "qwen2", "qwen3")
 
 
 class TextEncoder(nn.Module):
@@ -20,11 +23,20 @@ class TextEncoder(nn.Module):
     Args:
         model: the Hugging Face model.
         vocabulary: sizes and special ids of the tokenizer.
+
+    Raises:
+        ValueError: packed attention with a kind of model that is not known to be right with it.
     """
 
     def __init__(self, model: PreTrainedModel, *, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.model = model
+        self.packs = model.config._attn_implementation == PACKED
+        if self.packs and model.config.model_type not in PACKABLE:
+            raise ValueError(
+                f"model.encoder.attention=packed is made for {', '.join(PACKABLE)}, and this is a "
+                f"{model.config.model_type}; use attention=sdpa"
+            )
         if getattr(model, "pooler", None) is not None:
             # BERT's own pooler is never used; its weights would get no gradient
             model.register_module("pooler", None)
@@ -98,4 +110,10 @@ class TextEncoder(nn.Module):
 
     def forward(self, chunk: Chunk, visual: Tensor | None = None) -> Tensor:
         """Hidden states (B, L, H); those at padding are meaningless."""
+        if self.packs:
+            packed = PackedChunk(chunk)
+            hidden = self.model(
+                input_ids=packed.ids, position_ids=packed.positions[0], packing=packed.packing
+            ).last_hidden_state
+            return packed.pad(hidden)
         return self.model(input_ids=chunk.ids, attention_mask=chunk.mask.long()).last_hidden_state

@@ -53,7 +53,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "split": ("train", "dev", "test"),
     "data.bad_pictures": ("error", "skip"),
     "model.tokens.prefix_mode": ("token", "text", "none"),
-    "model.encoder.attention": ("sdpa", "packed", "eager", "flash_attention_2", "flash_attention_3"),
+    "model.encoder.attention": (
+        "sdpa",
+        "packed",
+        "eager",
+        "flash_attention_2",
+        "flash_attention_3",
+    ),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps", "tpu"),
     "callbacks.*.mode": ("min", "max"),
 }
