@@ -53,6 +53,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         seed: of the order of rows.
         cache: folder of prepared tables.
         chunk_tokens: padded tokens per encoder pass; see `Collator`.
+        pad_to_multiple: of the lengths of encoder passes; see `Collator`.
         separate: embed a text once for each of its tasks; see `Collator`.
         min_visual_tokens: smaller pictures are enlarged.
         max_visual_tokens: cap over what the tasks allow.
@@ -81,6 +82,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         seed: int = 0,
         cache: str | Path = ".cache",
         chunk_tokens: int = 16384,
+        pad_to_multiple: int = 1,
         separate: bool = False,
         min_visual_tokens: int = 1,
         max_visual_tokens: int | None = None,
@@ -119,6 +121,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             book=self.book,
             separate=separate,
             chunk_tokens=chunk_tokens,
+            pad_to_multiple=pad_to_multiple,
         )
         self.ablations: dict[str, Sequence[Ablation]] = {"dev": [], "test": []}
         self._split: dict[str, tuple[list[int], list[int]]] = {}

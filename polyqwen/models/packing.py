@@ -26,28 +26,27 @@ class Packing(NamedTuple):
     Attributes:
         borders: (N + 1,) int32, the first row of each segment, then the number of rows.
         longest: rows of the longest segment.
-        lengths: rows of each segment, on the host.
+        total: rows of all segments, ΣL.
         varlen: the device has a kernel for segments of different lengths.
     """
 
     borders: Tensor
     longest: int
-    lengths: Sequence[int]
+    total: int
     varlen: bool
 
     @classmethod
     def of(cls, sizes: Tensor, lengths: Sequence[int]) -> "Packing":
         """From the segments' lengths, on the device (N,) and, the same, on the host."""
         borders = F.pad(sizes.cumsum(0, dtype=torch.int32), (1, 0))
-        return cls(borders, max(lengths), lengths, has_kernel(sizes.device))
+        return cls(borders, max(lengths), sum(lengths), has_kernel(sizes.device))
 
     def segments(self) -> tuple[Tensor, Tensor]:
         """Number of each row's segment, and the row's place within it: (ΣL,) and (ΣL,) int64."""
         starts, sizes = self.borders[:-1], self.borders.diff()
-        total = sum(self.lengths)  # known to the host, so nothing waits for the device
         numbers = torch.arange(len(sizes), device=sizes.device)
-        segment = numbers.repeat_interleave(sizes, output_size=total)
-        return segment, torch.arange(total, device=sizes.device) - starts[segment]
+        segment = numbers.repeat_interleave(sizes, output_size=self.total)
+        return segment, torch.arange(self.total, device=sizes.device) - starts[segment]
 
 
 class PackedChunk:
@@ -127,15 +126,15 @@ def attend(
             window_size=(-1, 0) if causal else (-1, -1),
             enable_gqa=True,
         )
-    return _by_length(query, key, value, packing, causal, scale)
+    return _by_length(query, key, value, packing.borders, causal, scale)
 
 
 @torch.compiler.disable
 def _by_length(
-    query: Tensor, key: Tensor, value: Tensor, packing: Packing, causal: bool, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, borders: Tensor, causal: bool, scale: float | None
 ) -> Tensor:
-    """Not compiled: every mixture of lengths would be compiled anew."""
-    runs = [(len(list(run)), length) for length, run in groupby(packing.lengths)]
+    """Not compiled, since every mixture of lengths would be compiled anew."""
+    runs = [(len(list(run)), length) for length, run in groupby(borders.diff().tolist())]
     sizes = [count * length for count, length in runs]
     split = zip(query.split(sizes), key.split(sizes), value.split(sizes), runs, strict=True)
     mixed = [

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2VLConfig, Qwen2VLModel
 
+from polyqwen.models.compiling import blocks_of, compile_blocks
 from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.loading import load_pretrained
 from polyqwen.models.packing import PACKED, PackedChunk, Packing
@@ -25,9 +26,17 @@ class Qwen2VLEncoder(nn.Module):
         model: the Hugging Face model.
         freeze_vision: keep the vision tower as it is and run it without a graph.
         vocabulary: sizes and special ids of the tokenizer.
+        compile: compile the blocks of the language model; see `compile_blocks`.
     """
 
-    def __init__(self, model: Qwen2VLModel, *, freeze_vision: bool, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        model: Qwen2VLModel,
+        *,
+        freeze_vision: bool,
+        vocabulary: Vocabulary,
+        compile: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
         self.freeze_vision = freeze_vision
@@ -40,6 +49,8 @@ class Qwen2VLEncoder(nn.Module):
         grow_vocabulary(model, vocabulary)
         if freeze_vision:
             model.visual.requires_grad_(False).eval()
+        if compile:
+            compile_blocks(blocks_of(model.language_model))
 
     @classmethod
     def from_pretrained(
@@ -48,6 +59,7 @@ class Qwen2VLEncoder(nn.Module):
         *,
         revision: str | None = None,
         attention: str = "sdpa",
+        compile: bool = False,
         freeze_vision: bool = True,
         vocabulary: Vocabulary,
     ) -> "Qwen2VLEncoder":
@@ -60,7 +72,12 @@ class Qwen2VLEncoder(nn.Module):
             dtype=torch.float32,
             attn_implementation=attention,
         )
-        return cls(cast(Qwen2VLModel, model), freeze_vision=freeze_vision, vocabulary=vocabulary)
+        return cls(
+            cast(Qwen2VLModel, model),
+            freeze_vision=freeze_vision,
+            vocabulary=vocabulary,
+            compile=compile,
+        )
 
     @classmethod
     def from_config(
@@ -68,6 +85,7 @@ class Qwen2VLEncoder(nn.Module):
         config: dict[str, Any],
         *,
         attention: str = "sdpa",
+        compile: bool = False,
         freeze_vision: bool = False,
         residual_init: float = 1.0,
         vocabulary: Vocabulary,
@@ -97,7 +115,7 @@ class Qwen2VLEncoder(nn.Module):
             for name, parameter in model.named_parameters():
                 if name.endswith(RESIDUAL_OUTPUTS):
                     parameter.mul_(residual_init)
-        return cls(model, freeze_vision=freeze_vision, vocabulary=vocabulary)
+        return cls(model, freeze_vision=freeze_vision, vocabulary=vocabulary, compile=compile)
 
     @property
     def hidden_size(self) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from polyqwen.models.compiling import blocks_of, compile_blocks
 from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.loading import load_pretrained
 from polyqwen.models.packing import PACKED, PackedChunk
@@ -23,12 +24,15 @@ class TextEncoder(nn.Module):
     Args:
         model: the Hugging Face model.
         vocabulary: sizes and special ids of the tokenizer.
+        compile: compile the blocks of the model; see `compile_blocks`.
 
     Raises:
         ValueError: packed attention with a kind of model that is not known to be right with it.
     """
 
-    def __init__(self, model: PreTrainedModel, *, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, vocabulary: Vocabulary, compile: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.packs = model.config._attn_implementation == PACKED
@@ -41,6 +45,8 @@ class TextEncoder(nn.Module):
             # BERT's own pooler is never used; its weights would get no gradient
             model.register_module("pooler", None)
         grow_vocabulary(model, vocabulary)
+        if compile:
+            compile_blocks(blocks_of(model))
 
     @classmethod
     def from_pretrained(
@@ -49,6 +55,7 @@ class TextEncoder(nn.Module):
         *,
         revision: str | None = None,
         attention: str = "sdpa",
+        compile: bool = False,
         vocabulary: Vocabulary,
     ) -> "TextEncoder":
         """Weights of a hub id or a folder; BERT's unused pooler may be absent or left over."""
@@ -60,7 +67,7 @@ class TextEncoder(nn.Module):
             dtype=torch.float32,
             attn_implementation=attention,
         )
-        return cls(model, vocabulary=vocabulary)
+        return cls(model, vocabulary=vocabulary, compile=compile)
 
     @classmethod
     def from_config(
@@ -68,6 +75,7 @@ class TextEncoder(nn.Module):
         config: dict[str, Any],
         *,
         attention: str = "sdpa",
+        compile: bool = False,
         residual_init: float = 1.0,
         vocabulary: Vocabulary,
     ) -> "TextEncoder":
@@ -92,7 +100,7 @@ class TextEncoder(nn.Module):
         with torch.no_grad():
             for parameter in outputs:
                 parameter.mul_(residual_init)
-        return cls(model, vocabulary=vocabulary)
+        return cls(model, vocabulary=vocabulary, compile=compile)
 
     @property
     def hidden_size(self) -> int:

@@ -23,6 +23,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "data.eval_batch_size": (1, float("inf")),
     "data.eval_rows": (1, float("inf")),
     "data.chunk_tokens": (1, float("inf")),
+    "data.pad_to_multiple": (1, float("inf")),
     "data.min_visual_tokens": (1, float("inf")),
     "data.max_visual_tokens": (1, float("inf")),
     "data.picture_cache_mb": (0, float("inf")),
