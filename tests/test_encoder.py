@@ -87,7 +87,7 @@ def chunk_of(rows: list[list[int]], grid: tuple[int, int] = (0, 0)) -> Chunk:
 def picture(tmp_path: Path, size: tuple[int, int]) -> Pictures:
     pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    return Pictures(tmp_path)
+    return Pictures(tmp_path, resize="pillow")
 
 
 @pytest.mark.parametrize("size", [(56, 84), (61, 100), (300, 40)])

@@ -21,7 +21,7 @@ from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
 from polyqwen.data.labels import LabelBook
 from polyqwen.data.permutation import easy_first
-from polyqwen.data.pictures import Pictures
+from polyqwen.data.pictures import Pictures, Resize
 from polyqwen.data.prepare import prepare
 from polyqwen.data.sampler import MicroBatchSampler, StepSampler
 from polyqwen.data.sampling import Sampling, Shares
@@ -58,6 +58,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         min_visual_tokens: smaller pictures are enlarged.
         max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
+        resize: torch or pillow; see `Pictures`.
         num_workers: loader processes; 0 loads in the training process.
         trusted_rows: rows of each task taken out of ``dev`` for strategies that learn from them;
             see `trusted_split`.
@@ -87,6 +88,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         min_visual_tokens: int = 1,
         max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
+        resize: Resize = "torch",
         num_workers: int = 0,
         trusted_rows: int = 0,
         train_on_trusted: bool = False,
@@ -112,6 +114,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             min_visual_tokens=min_visual_tokens,
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
+            resize=resize,
         )
         self.book = LabelBook(tasks)
         self.collator = Collator(
