@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -114,7 +114,7 @@ def attend(
         dtype = torch.get_autocast_dtype(device)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if packing.varlen and query.dtype in (torch.float16, torch.bfloat16):
-        return varlen_attn(
+        mixed = varlen_attn(
             query,
             key,
             value,
@@ -126,6 +126,7 @@ def attend(
             window_size=(-1, 0) if causal else (-1, -1),
             enable_gqa=True,
         )
+        return cast(Tensor, mixed)  # it would be a pair if asked for more
     return _by_length(query, key, value, packing.borders, causal, scale)
 
 
@@ -136,17 +137,15 @@ def _by_length(
     """Not compiled, since every mixture of lengths would be compiled anew."""
     runs = [(len(list(run)), length) for length, run in groupby(borders.diff().tolist())]
     sizes = [count * length for count, length in runs]
-    split = zip(query.split(sizes), key.split(sizes), value.split(sizes), runs, strict=True)
-    mixed = [
-        F.scaled_dot_product_attention(
-            *(x.unflatten(0, run).transpose(1, 2) for x in (q, k, v)),
-            is_causal=causal,
-            scale=scale,
-            enable_gqa=q.shape[1] != k.shape[1],
-        ).transpose(1, 2)
-        for q, k, v, run in split
-    ]  # each (contents, length, heads, d)
-    return torch.cat([x.flatten(0, 1) for x in mixed])
+    mixed = []
+    for run, *parts in zip(runs, query.split(sizes), key.split(sizes), value.split(sizes)):
+        q, k, v = (x.unflatten(0, run).transpose(1, 2) for x in parts)
+        shared = q.shape[1] != k.shape[1]
+        states = F.scaled_dot_product_attention(
+            q, k, v, is_causal=causal, scale=scale, enable_gqa=shared
+        )  # (contents, heads, length, d)
+        mixed.append(states.transpose(1, 2).flatten(0, 1))
+    return torch.cat(mixed)
 
 
 def packed_attention(

@@ -13,6 +13,7 @@ from polyqwen.models.loading import load_pretrained
 from polyqwen.models.packing import PACKED, PackedChunk, Packing
 from polyqwen.models.patch_embedding import PatchEmbedding
 from polyqwen.models.vision_attention import PackedVisionAttention, patch_positions
+from polyqwen.models.vision_cache import VisionCache
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
 # output projections of the blocks: attention and MLP, of the language model and the vision tower
@@ -27,6 +28,10 @@ class Qwen2VLEncoder(nn.Module):
         freeze_vision: keep the vision tower as it is and run it without a graph.
         vocabulary: sizes and special ids of the tokenizer.
         compile: compile the blocks of the language model; see `compile_blocks`.
+        vision_cache: folder that keeps what a frozen tower saw; see `VisionCache`.
+
+    Raises:
+        ValueError: a cache for a tower that is trained.
     """
 
     def __init__(
@@ -36,8 +41,14 @@ class Qwen2VLEncoder(nn.Module):
         freeze_vision: bool,
         vocabulary: Vocabulary,
         compile: bool = False,
+        vision_cache: str | None = None,
     ) -> None:
         super().__init__()
+        if vision_cache is not None and not freeze_vision:
+            raise ValueError(
+                f"model.encoder.vision_cache={vision_cache} keeps what a frozen tower saw, but the "
+                "tower is trained; set freeze_vision=true or vision_cache=null"
+            )
         self.model = model
         self.freeze_vision = freeze_vision
         model.visual.patch_embed = PatchEmbedding(model.visual.patch_embed.proj)
@@ -49,6 +60,10 @@ class Qwen2VLEncoder(nn.Module):
         grow_vocabulary(model, vocabulary)
         if freeze_vision:
             model.visual.requires_grad_(False).eval()
+        self._cache: VisionCache | None = None
+        if vision_cache is not None:
+            merge = model.visual.config.spatial_merge_size
+            self._cache = VisionCache(vision_cache, model.visual, merge)
         if compile:
             compile_blocks(blocks_of(model.language_model))
 
@@ -61,6 +76,7 @@ class Qwen2VLEncoder(nn.Module):
         attention: str = "sdpa",
         compile: bool = False,
         freeze_vision: bool = True,
+        vision_cache: str | None = None,
         vocabulary: Vocabulary,
     ) -> "Qwen2VLEncoder":
         """Weights of a hub id or a folder; see `load_pretrained` for what is refused."""
@@ -77,6 +93,7 @@ class Qwen2VLEncoder(nn.Module):
             freeze_vision=freeze_vision,
             vocabulary=vocabulary,
             compile=compile,
+            vision_cache=vision_cache,
         )
 
     @classmethod
@@ -87,6 +104,7 @@ class Qwen2VLEncoder(nn.Module):
         attention: str = "sdpa",
         compile: bool = False,
         freeze_vision: bool = False,
+        vision_cache: str | None = None,
         residual_init: float = 1.0,
         vocabulary: Vocabulary,
     ) -> "Qwen2VLEncoder":
@@ -115,7 +133,13 @@ class Qwen2VLEncoder(nn.Module):
             for name, parameter in model.named_parameters():
                 if name.endswith(RESIDUAL_OUTPUTS):
                     parameter.mul_(residual_init)
-        return cls(model, freeze_vision=freeze_vision, vocabulary=vocabulary, compile=compile)
+        return cls(
+            model,
+            freeze_vision=freeze_vision,
+            vocabulary=vocabulary,
+            compile=compile,
+            vision_cache=vision_cache,
+        )
 
     @property
     def hidden_size(self) -> int:
@@ -136,7 +160,7 @@ class Qwen2VLEncoder(nn.Module):
                 return None
             images = self._blank()
         with torch.no_grad() if self.freeze_vision else nullcontext():
-            return self._see(images)
+            return self._see(images) if self._cache is None else self._cache(images, self._see)
 
     def _see(self, images: Images) -> Tensor:
         visual, grid = self.model.visual, images.grid
