@@ -4,9 +4,10 @@
 
 Both read the same generated JPEG files (a smooth scene with noise) with Pillow and make patches of
 at most 256 visual tokens: ours in uint8 and one frame, resized by torch (the default) or by Pillow,
-`Qwen2VLImageProcessorPil` in normalised fp32 and two frames. CPU time of one thread, in rounds that interleave the arms in an order drawn
-anew; the first round is not counted. The answer is the median over rounds of the paired ratio,
-beside the ratio of the fastest rounds; a second instance of ours (A/A) shows how far to trust it.
+`Qwen2VLImageProcessorPil` in normalised fp32 and two frames. CPU time of one thread, in rounds that
+interleave the arms in an order drawn anew; the first round is not counted. The answer is the median
+over rounds of the paired ratio, beside the ratio of the fastest rounds; a second instance of ours
+(A/A) shows how far to trust it.
 """
 
 import argparse

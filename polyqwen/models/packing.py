@@ -138,7 +138,8 @@ def _by_length(
     runs = [(len(list(run)), length) for length, run in groupby(borders.diff().tolist())]
     sizes = [count * length for count, length in runs]
     mixed = []
-    for run, *parts in zip(runs, query.split(sizes), key.split(sizes), value.split(sizes)):
+    split = (x.split(sizes) for x in (query, key, value))
+    for run, *parts in zip(runs, *split, strict=True):
         q, k, v = (x.unflatten(0, run).transpose(1, 2) for x in parts)
         shared = q.shape[1] != k.shape[1]
         states = F.scaled_dot_product_attention(
