@@ -18,6 +18,7 @@ import statistics
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def main() -> None:
     for budget in BUDGETS:
         arms[f"padded, sorted, {budget}"] = (padded, cut(lengths, budget))
     reference = step(*arms[PACKED])
-    report: dict[str, dict[str, object]] = {}
+    report: dict[str, dict[str, Any]] = {}
     for arm, (encoder, chunks) in arms.items():
         gradient = step(encoder, chunks)
         computed = sum(lengths) if encoder.packs else sum(c.ids.numel() for c in chunks)

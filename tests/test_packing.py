@@ -9,6 +9,8 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.vision_utils import get_vision_position_ids
 
+from polyqwen.cli.build import build
+from polyqwen.data.dataset import MultiTaskDataset
 from polyqwen.models import packing
 from polyqwen.models.adapters import AdaptedEncoder
 from polyqwen.models.inputs import Chunk, Images
@@ -17,6 +19,7 @@ from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
 from polyqwen.models.vision_attention import patch_positions
 from polyqwen.models.vocabulary import Vocabulary
+from tests.conftest import Configure
 from tests.test_encoder import CONFIG, IMAGE, VOCAB, chunk_of
 
 TEXTS = [[1, 2], [3, 4], [5, 6, 8, 9, 10], [1], [2, 3, 4]]
@@ -200,3 +203,16 @@ def test_kernel_on_a_gpu_equals_fp32(rows: list[list[int]]) -> None:
     with torch.autocast("cuda", dtype=torch.bfloat16):
         ours = packed(chunk, packed.encode_images(pictures))
     assert relative(ours.float(), theirs) < 2e-2
+
+
+def test_a_configured_model_embeds_rows_with_pictures_alike(configure: Configure) -> None:
+    padded, packed = (
+        build(configure(f"model.encoder.attention={name}")) for name in ("sdpa", "packed")
+    )
+    packed.model.load_state_dict(padded.model.state_dict())
+    rows = [(task, i) for task in padded.data.tasks for i in range(4)]
+    dataset = MultiTaskDataset(padded.data.tables("train"))
+    batch = padded.data.collator(dataset.__getitems__(rows))
+    assert batch.images is not None and packed.model.encoder.packs
+    theirs, ours = (each.model.eval()(batch) for each in (padded, packed))
+    assert relative(ours, theirs) < 1e-6

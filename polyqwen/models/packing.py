@@ -17,7 +17,9 @@ PACKED = "packed"  # the name of `packed_attention` among transformers' attentio
 
 def has_kernel(device: torch.device) -> bool:
     """Whether flash attention for variable lengths runs there (NVIDIA from Ampere on)."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cuda" or torch.version.cuda is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class Packing(NamedTuple):

@@ -204,9 +204,9 @@ class Qwen2VLEncoder(nn.Module):
         if chunk.visual is not None:
             assert visual is not None, "a chunk refers to pictures, but none were encoded"
             rows = visual[chunk.visual].to(embedded.dtype)  # (V, H)
-            # their number is known, so that neither pass waits for the device to count them
-            shows = (ids == self.model.config.image_token_id).flatten()
-            places = torch.nonzero_static(shows, size=len(rows))[:, 0]
+            # placeholders first; unlike a mask, this never waits for the device to count them
+            other = (ids != self.model.config.image_token_id).flatten().byte()
+            places = other.argsort(stable=True)[: len(rows)]  # (V,)
             flat = embedded.flatten(0, 1).index_copy(0, places, rows)
             embedded = flat.view_as(embedded)
         return self.model.language_model(
