@@ -20,7 +20,7 @@ from tests.test_conf import binds, composed, targets
 
 LIBRARIES = ("embedding", "misleading")
 NODES = {
-    name: OmegaConf.to_container(composed(f"+library={name}").library, resolve=True)
+    name: OmegaConf.to_container(composed(f"library={name}").library, resolve=True)
     for name in LIBRARIES
 }
 CANDIDATES: dict[str, Candidate] = {

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from polyqwen.losses.library import FAMILIES
 from polyqwen.weighting.features import FeatureSketch
 from polyqwen.weighting.gram import SharedHeadGram
 from polyqwen.weighting.lossrag.activity import Activity
@@ -172,7 +173,7 @@ def test_planted_harm_is_switched_off_and_comes_back_when_it_helps() -> None:
 
 def test_shares_climb_the_objective() -> None:
     """Of directions whose plain mean is nearly at right angles to the aim, a good mix is found."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(2)
     directions = double((1.0, 0.0, 0.0), (0.5, -0.9, 0.0), (-1.0, 0.0, 0.2), (-0.2, 0.5, 1.0))
     unit = torch.nn.functional.normalize(directions, dim=-1)
     offer = Offer(
@@ -259,8 +260,9 @@ def test_rest_when_the_anchor_is_absent_and_all_others_are_off() -> None:
 def test_the_anchor_can_be_the_aim() -> None:
     losses = torch.tensor([1.0, 2.0, math.nan, 6.0])
     assert float(rag().trusted_objective(losses)) == 3.0
-    assert float(rag(aim="anchor", anchor="helper").trusted_objective(losses)) == 2.0
-    assert float(rag(aim="anchor", anchor="harm").trusted_objective(losses)) == 3.0
+    judged = rag(aim="anchor", anchor="helper")
+    judged.bind(dict.fromkeys(judged.tasks, 0.0))
+    assert float(judged.trusted_objective(losses)) == 2.0
 
 
 def test_the_default_anchor_has_the_largest_weight() -> None:
@@ -290,7 +292,7 @@ def test_z_scores_are_clipped_and_do_not_blow_up_rounding_errors() -> None:
 
 
 def test_descriptors_by_hand() -> None:
-    descriptors = Descriptors([None, "ranking"])
+    descriptors = Descriptors([None, "score_order"])
     cosines = double((1.0, -0.5), (-0.5, 1.0))
     unknown = torch.full((2,), math.nan, dtype=torch.float64)
 
@@ -324,8 +326,8 @@ def test_descriptors_by_hand() -> None:
     assert raw["credit_spread"] == pytest.approx([0.0, spread], abs=1e-6)
     assert raw["steadiness"] == near([0.25 / (0.25 + 1e-6), centre**2 / (0.25 + 1e-6)])
     features = descriptors.features(unknown)
-    assert features.shape == (2, len(FEATURES)) and features[:, -6:].sum() == 1.0
-    assert features[1, FEATURES.index("family_ranking")] == 1.0
+    assert features.shape == (2, len(FEATURES)) and features[:, -len(FAMILIES) :].sum() == 1.0
+    assert features[1, FEATURES.index("family_score_order")] == 1.0
     assert features.abs().max() <= 3.0 and len(AVERAGED) < len(FEATURES)
 
 
@@ -408,7 +410,7 @@ def test_resumes_with_features_and_keeps_its_precision() -> None:
     [
         ({"anchor": "nobody"}, "anchor must be one of main, helper"),
         ({"families": {"main": "fuzzy"}}, "families.main must be one of contrastive"),
-        ({"families": {"nobody": "ranking"}}, "families.nobody must be given for one of main"),
+        ({"families": {"nobody": "margin"}}, "families.nobody must be given for one of main"),
         ({"context": "all"}, "context must be one of none, state"),
         ({"aim": "best"}, "aim must be one of mean, anchor"),
         ({"top_k": 0}, "top_k must be >= 1, or null"),

@@ -57,5 +57,5 @@ def test_validation_leaves_trusted_rows_out(configure: Configure) -> None:
 
 
 def test_without_trusted_rows_there_is_nothing_to_learn_from(parts: Parts) -> None:
-    with pytest.raises(ValueError, match="data.trusted_rows above 0"):
+    with pytest.raises(ValueError, match="set data"):
         parts.data.trusted_batch()
