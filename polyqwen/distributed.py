@@ -163,7 +163,7 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> None:
     layer by layer would hold less at a time, but ranks cut their batches into different numbers of
     chunks (see `Collator`) and would wait for each other's collectives for ever.
 
-    FSDP2 takes no scalars: they become vectors of one, also in checkpoints, which load into scalars.
+    FSDP2 takes no scalars: they become vectors of one, also in checkpoints, and load into scalars.
 
     Args:
         module: with a ``training_step``; changed in place.

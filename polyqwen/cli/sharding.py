@@ -32,8 +32,9 @@ def check_sharding(values: Mapping[str, Any]) -> None:
         raise ConfigError(
             "weighting", "trusted rows are not looked at with trainer=fsdp; use trainer=default"
         )
-    if (mode := values.get("large_batch", "off")) not in ("off", "checkpoint"):
+    mode = (values.get("large_batch") or {}).get("mode", "off")
+    if mode not in ("off", "checkpoint"):
         raise ConfigError(
-            "large_batch",
-            f"{mode} is not shown to work with trainer=fsdp; use large_batch=checkpoint or off",
+            "large_batch.mode",
+            f"{mode} is not shown to work with trainer=fsdp; use large_batch=off or checkpoint",
         )
