@@ -65,8 +65,7 @@ def split_images(images: Images, patches: int | None) -> list[Images]:
     if patches is None or len(images.patches) <= patches:
         return [images]
     parts: list[list[int]] = [[]]
-    sizes = images.grid.prod(-1).tolist() if images.lengths is None else images.lengths
-    for size in sizes:
+    for size in images.lengths or images.grid.prod(-1).tolist():
         if parts[-1] and sum(parts[-1]) + size > patches:
             parts.append([])
         parts[-1].append(size)
