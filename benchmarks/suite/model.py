@@ -1,10 +1,11 @@
-"""The model of the benchmarks: `EmbeddingModule` with random weights, small or of published size."""
+"""The model of the benchmarks: `EmbeddingModule` with random weights, tiny or full size."""
 
 from functools import partial
 from typing import Any
 
 import torch
 
+from benchmarks.suite.workloads import TASK
 from polyqwen.losses.info_nce import InfoNCELoss
 from polyqwen.metrics.classification import SpaceMetrics
 from polyqwen.models.pooling import AttentionPooling
@@ -14,8 +15,6 @@ from polyqwen.models.vocabulary import Vocabulary
 from polyqwen.module import EmbeddingModule
 from polyqwen.optimization import adamw
 from polyqwen.weighting.by_loss.static import StaticWeighting
-
-from benchmarks.suite.workloads import TASK
 
 TEMPERATURE = 0.05  # sentence-transformers' default scale of 20
 TINY: dict[str, Any] = {

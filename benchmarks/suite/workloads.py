@@ -11,14 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.suite.environment import ROOT
 from polyqwen.data.collator import Collator
 from polyqwen.data.dataset import Row, Side
 from polyqwen.data.labels import LabelBook
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
-
-from benchmarks.suite.environment import ROOT
 
 TASK = "pairs"
 FIRST_ID, LAST_ID = 300, 1500  # of plain text in the tiny tokenizer

@@ -1,0 +1,77 @@
+"""What benchmarks count and conclude; nothing here is timed."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.suite import workloads
+from benchmarks.suite.flops import text_forward, useful, vision_forward
+from benchmarks.suite.model import QWEN2_VL_2B, TINY
+from benchmarks.suite.runner import interleave, speedup
+from polyqwen.models.qwen2_vl import Qwen2VLEncoder
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Qwen2VLEncoder:
+    """With attention that the counter of operations can see."""
+    vocabulary = workloads.collator(1).tokens.vocabulary
+    return Qwen2VLEncoder.from_config(
+        TINY, attention="eager", freeze_vision=True, vocabulary=vocabulary
+    )
+
+
+def test_operations_are_those_that_are_counted(encoder: Qwen2VLEncoder) -> None:
+    """The counter takes attention for full; one content per chunk, so nothing is padded."""
+    batch = workloads.collator(1)(workloads.pairs("W3", 3, workloads.CPU))
+    assert batch.images is not None
+    with FlopCounterMode(display=False) as vision:
+        visual = encoder.encode_images(batch.images)
+    patches = batch.images.grid.prod(1).tolist()
+    assert len(patches) == 3
+    assert vision.get_total_flops() == pytest.approx(
+        vision_forward(patches, TINY["vision_config"]), rel=1e-6
+    )
+    with FlopCounterMode(display=False) as text, torch.no_grad():
+        for chunk in batch.chunks:
+            encoder(chunk, visual)
+    lengths = [chunk.ids.shape[1] for chunk in batch.chunks]
+    assert len(lengths) == 6
+    counted = text_forward(lengths, TINY["text_config"], causal=False)
+    # rotary angles are one small product more
+    assert counted <= text.get_total_flops() <= 1.001 * counted
+
+
+def test_a_step_of_the_published_model_costs_what_it_should() -> None:
+    """By hand from 1,310.3 M parameters of the layers, 28 layers, width 1536."""
+    found = useful([128], [], QWEN2_VL_2B)
+    assert found == pytest.approx(3 * (2 * 1310.3e6 * 128 + 2 * 128**2 * 1536 * 28), rel=1e-3)
+    tower = vision_forward([4 * 256], QWEN2_VL_2B["vision_config"])
+    assert tower == pytest.approx(1.48e12, rel=5e-3)
+
+
+def test_a_speedup_is_the_median_of_pairs_and_says_when_it_is_noise() -> None:
+    steady = speedup([1.0, 2.0, 1.0], [2.0, 4.0, 2.0])
+    assert steady.median == 2.0 and steady.minima == 2.0 and str(steady) == "2.00x"
+    torn = speedup([1.0, 1.0, 1.0], [2.0, 2.0, 1.0])
+    assert torn.median == 2.0 and torn.minima == 1.0 and str(torn) == "too noisy"
+
+
+def test_arms_take_turns_and_the_first_rounds_do_not_count() -> None:
+    calls: list[str] = []
+    arms = {name: (lambda n=name: calls.append(n)) for name in "ab"}
+    seconds = interleave(arms, rounds=3, warm=2, device=torch.device("cpu"))
+    assert calls == ["a", "b"] * 5
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+    with pytest.raises(ValueError, match="rounds >= 1"):
+        interleave(arms, rounds=0, warm=0, device=torch.device("cpu"))
+
+
+def test_workloads_are_seeded_and_hold_what_they_say() -> None:
+    first = workloads.pairs("W3", 40, workloads.CPU)
+    assert first == workloads.pairs("W3", 40, workloads.CPU)
+    assert first != workloads.pairs("W3", 40, workloads.CPU, seed=1)
+    sides = [side for row in first for side in (row.query, row.document)]
+    assert len({side.key for side in sides}) == 80
+    assert sum(side.image is not None for side in sides) == 40
+    with pytest.raises(ValueError, match="W9"):
+        workloads.pairs("W9", 4, workloads.CPU)
