@@ -78,10 +78,30 @@ class Turns(pl.Callback):
         self.plain.append(self._since - start)
 
 
-def measure(steps: int) -> dict[str, Any]:
-    """Seconds of both loops' steps, without the first ones."""
+class Bare(pl.LightningModule):
+    """Hardly any work: what Lightning adds to whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 8)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Some loss."""
+        return self.layer.weight.square().sum()
+
+    def configure_optimizers(self) -> Any:
+        """As the project's: AdamW with a schedule per step."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=1e-9, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def measure(module: pl.LightningModule, steps: int) -> dict[str, Any]:
+    """Milliseconds of both loops' steps, without the first ones."""
     make = collator(4096)
-    module = build(SMALL, make.tokens.vocabulary, 32)
     batches = [make(pairs("W1", 4, CPU, seed)) for seed in range(8)]
     turns = Turns()
     trainer = pl.Trainer(
@@ -115,9 +135,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="lightning")
-    report = {"environment": environment(torch.device("cpu")), **measure(arguments.steps)}
+    module = build(SMALL, collator(4096).tokens.vocabulary, 32)
+    report = {
+        "environment": environment(torch.device("cpu")),
+        "polyqwen": measure(module, arguments.steps),
+        "bare": measure(Bare(), arguments.steps),
+    }
     arguments.to.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print({name: value for name, value in report.items() if name != "environment"})
+    print(json.dumps({k: v for k, v in report.items() if k != "environment"}, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 
-def gradient(module: nn.Module, backward: Callable[[], object]) -> Tensor:
-    """All trained parameters' gradients in one vector, (P,) float64; none is left behind.
+def gradient(
+    module: nn.Module, backward: Callable[[], object], dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """All trained parameters' gradients in one vector, (P,) of ``dtype``; none is left behind.
 
     Raises:
         ValueError: a parameter got no gradient.
@@ -18,7 +20,7 @@ def gradient(module: nn.Module, backward: Callable[[], object]) -> Tensor:
     silent = [name for name, p in named if p.grad is None]
     if silent:
         raise ValueError(f"{len(silent)} parameters got no gradient, first {silent[0]}")
-    found = torch.cat([p.grad.flatten().double() for _, p in named if p.grad is not None])
+    found = torch.cat([p.grad.flatten().to(dtype) for _, p in named if p.grad is not None])
     module.zero_grad(set_to_none=True)
     return found
 

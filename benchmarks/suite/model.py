@@ -14,6 +14,7 @@ from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.vocabulary import Vocabulary
 from polyqwen.module import EmbeddingModule
 from polyqwen.optimization import adamw
+from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_loss.static import StaticWeighting
 
 TEMPERATURE = 0.05  # sentence-transformers' default scale of 20
@@ -64,25 +65,31 @@ QWEN2_VL_2B: dict[str, Any] = {
 
 
 def build(
-    config: dict[str, Any], vocabulary: Vocabulary, embedding: int, seed: int = 0
+    config: dict[str, Any],
+    vocabulary: Vocabulary,
+    embedding: int,
+    seed: int = 0,
+    weighting: Weighting | None = None,
 ) -> EmbeddingModule:
-    """The module with one task of matching pairs and a frozen vision tower.
+    """The module with tasks of matching pairs and a frozen vision tower.
 
     Args:
         config: `TINY` or `QWEN2_VL_2B`.
         vocabulary: of the tokenizer.
         embedding: D, width of the embeddings.
         seed: of the weights; drawn on the default device.
+        weighting: names the tasks; None: one task with a weight of 1.
     """
+    weighting = weighting or StaticWeighting({TASK: 1.0})
     torch.manual_seed(seed)
     encoder = Qwen2VLEncoder.from_config(config, freeze_vision=True, vocabulary=vocabulary)
     module = EmbeddingModule(
         encoder,
         AttentionPooling(encoder.hidden_size),
         ResidualProjection(encoder.hidden_size, embedding),
-        losses={TASK: InfoNCELoss(TEMPERATURE)},
-        weighting=StaticWeighting({TASK: 1.0}),
-        metrics={TASK: SpaceMetrics()},
+        losses={task: InfoNCELoss(TEMPERATURE) for task in weighting.tasks},
+        weighting=weighting,
+        metrics={task: SpaceMetrics() for task in weighting.tasks},
         optimizer=partial(
             adamw,
             total_steps=1_000_000,

@@ -52,19 +52,23 @@ class NoisePictures(Pictures):
         return random.integers(0, 256, (*target, 3), dtype=np.uint8)
 
 
-def collator(chunk_tokens: int) -> Collator:
-    """The project's own, over noise."""
-    task = Task({"query_text": "q", "document_text": "d"}, prefix="<pairs>", visual_tokens=1 << 20)
+def collator(chunk_tokens: int, names: Sequence[str] = (TASK,)) -> Collator:
+    """The project's own, over noise, for one task or several."""
+    fields = {"query_text": "q", "document_text": "d"}
+    tasks = {name: Task(fields, prefix=f"<{name}>", visual_tokens=1 << 20) for name in names}
+    prefixes = {name: task.prefix for name, task in tasks.items()}
     return Collator(
-        Tokens(str(ROOT / "polyqwen/assets/tiny_tokenizer"), prefixes={TASK: task.prefix}),
+        Tokens(str(ROOT / "polyqwen/assets/tiny_tokenizer"), prefixes=prefixes),
         NoisePictures(ROOT),
-        visual_tokens={TASK: task.visual_tokens},
-        book=LabelBook({TASK: task}),
+        visual_tokens={name: task.visual_tokens for name, task in tasks.items()},
+        book=LabelBook(tasks),
         chunk_tokens=chunk_tokens,
     )
 
 
-def pairs(name: str, count: int, sizes: Sizes, seed: int = 0) -> list[Row]:
+def pairs(
+    name: str, count: int, sizes: Sizes, seed: int = 0, tasks: Sequence[str] = (TASK,)
+) -> list[Row]:
     """Rows of a workload; no two contents are alike.
 
     Args:
@@ -72,6 +76,7 @@ def pairs(name: str, count: int, sizes: Sizes, seed: int = 0) -> list[Row]:
         count: pairs, >= 1.
         sizes: `CPU` or `GPU`.
         seed: of lengths, ids and pictures.
+        tasks: rows go to them in turn.
     """
     random = np.random.default_rng(seed)
     if name == "W1":
@@ -92,7 +97,8 @@ def pairs(name: str, count: int, sizes: Sizes, seed: int = 0) -> list[Row]:
         _side(i, t, g, random, seed) for i, (t, g) in enumerate(zip(texts, grids, strict=True))
     ]
     return [
-        Row(TASK, i, sides[2 * i], sides[2 * i + 1], negatives=(), score=None) for i in range(count)
+        Row(tasks[i % len(tasks)], i, sides[2 * i], sides[2 * i + 1], negatives=(), score=None)
+        for i in range(count)
     ]
 
 
@@ -117,6 +123,12 @@ def _side(
     if not grid[0]:
         return Side(ids, None, (0, 0), key)
     return Side(ids, str(key), (28 * grid[0], 28 * grid[1]), key)
+
+
+def patches(rows: Sequence[Row], make: Collator) -> list[int]:
+    """Patches of every picture."""
+    sides = [side for row in rows for side in (row.query, row.document) if side.image is not None]
+    return [side.size[0] * side.size[1] // make.pictures.patch_size**2 for side in sides]
 
 
 def lengths(rows: Sequence[Row], make: Collator) -> list[int]:

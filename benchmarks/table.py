@@ -1,0 +1,221 @@
+"""Tables of docs/performance.md out of benchmarks/results, between their markers.
+
+    python -m benchmarks.table [--check]
+
+Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. ``--check`` changes nothing
+and fails where the page and the results differ.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.suite.runner import Ratio, speedup
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "benchmarks" / "results"
+MISSING = "Not yet measured."
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table with its first column to the left and the others to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def environment_line(report: dict[str, Any]) -> str:
+    """One line on where and when."""
+    e = report["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in e["versions"].items())
+    load = "/".join(str(value) for value in e["load"])
+    return (
+        f"{e['device']}, {e['threads']} thread(s), load {load} on {e['cores']} cores, {e['date']}, "
+        f"commit {e['commit']}; {versions}."
+    )
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """The speedup with the ratio of minima beside it."""
+    return f"{ratio} ({ratio.minima:.2f})" if not ratio.noisy else str(ratio)
+
+
+def engine(report: dict[str, Any]) -> str:
+    """Throughput of every arm beside plain torch's."""
+    parts = []
+    for name, found in report["workloads"].items():
+        arms = found["arms"]
+        base = arms["plain"]["seconds"]
+        rows = [
+            [
+                arm,
+                own["setting"],
+                f"{found['pairs'] / min(own['seconds']):.1f}",
+                ratio_text(speedup(own["seconds"], base)),
+                f"{own['gate']['from_float64']:.1e}",
+                f"{own['gate']['from_plain']:.1e}",
+            ]
+            for arm, own in arms.items()
+        ]
+        head = [
+            "arm",
+            "setting",
+            "pairs/s",
+            "over plain (minima)",
+            "error, float64",
+            "error, plain",
+        ]
+        failed = ", ".join(found["failed"]) or "none"
+        parts.append(
+            f"**{name}**, {found['pairs']} pairs. Failed the gate: {failed}.\n\n"
+            + markdown(head, rows)
+        )
+    return "\n\n".join([*parts, environment_line(report)])
+
+
+GOALS = (
+    ("W2", "polyqwen off (best)", ("GradCache (best)", "sentence-transformers (best)"), 1.5),
+    ("W3", "polyqwen off (best)", ("GradCache (default)", "sentence-transformers (default)"), 2.5),
+    ("W3", "polyqwen off (best)", ("GradCache (best)", "sentence-transformers (best)"), 1.4),
+    ("W2", "polyqwen cached, chunk 8", ("sentence-transformers, chunk 8",), 1.25),
+    ("W3", "polyqwen cached (best)", ("GradCache (best)", "sentence-transformers (best)"), None),
+)
+
+
+def goals(report: dict[str, Any]) -> str:
+    """Our speedup over the fastest of the named peers, and whether the goal is met."""
+    rows = []
+    for workload, own, peers, goal in GOALS:
+        arms = report["workloads"].get(workload, {}).get("arms", {})
+        mine = _arm(arms, own)
+        there = [found for peer in peers if (found := _arm(arms, peer))]
+        if mine is None or not there:
+            continue
+        seconds = arms[mine]["seconds"]
+        slow = min(there, key=lambda peer: min(arms[peer]["seconds"]))
+        ratio = speedup(seconds, arms[slow]["seconds"])
+        met = "–" if goal is None else "unknown" if ratio.noisy else _met(ratio.median >= goal)
+        asked = "–" if goal is None else f"≥ {goal}x"
+        rows.append([f"{workload}: {mine} over {slow}", ratio_text(ratio), asked, met])
+    return markdown(["what", "median (minima)", "goal", ""], rows)
+
+
+def _arm(arms: dict[str, Any], name: str) -> str | None:
+    """An arm whose default is its best setting goes by its best alone."""
+    return (
+        name
+        if name in arms
+        else (best if (best := name.replace("default", "best")) in arms else None)
+    )
+
+
+def _met(reached: bool) -> str:
+    return "met" if reached else "missed"
+
+
+def memory(report: dict[str, Any]) -> str:
+    """Peak by batch size."""
+    rows = [
+        [
+            mode,
+            str(row["pairs"]),
+            f"{row['peak'] / 2**20:.0f}",
+            f"{row['features'] / 2**20:.0f}",
+            f"{(row['peak'] - row['features']) / 2**20:.0f}",
+        ]
+        for mode, found in report["modes"].items()
+        for row in found["rows"]
+    ]
+    ends = [
+        f"{mode}: largest over smallest {found['growth']:.2f}, {found['bytes_per_pair'] / 1024:.1f} "
+        "KiB per pair."
+        for mode, found in report["modes"].items()
+    ]
+    table = markdown(["mode", "pairs", "peak MiB", "of it features", "rest"], rows)
+    return "\n\n".join([table, " ".join(ends), environment_line(report)])
+
+
+def overhead(report: dict[str, Any]) -> str:
+    """Milliseconds of Lightning's loop."""
+    rows = [
+        [
+            name,
+            f"{own['plain_ms']:.2f}",
+            f"{own['added_ms']:.2f}",
+            f"{own['quartiles_ms'][0]:.2f} to {own['quartiles_ms'][1]:.2f}",
+            f"{own['added_minima_ms']:.2f}",
+        ]
+        for name, own in ((name, report[name]) for name in ("polyqwen", "bare"))
+    ]
+    head = ["module", "plain step ms", "added ms, median", "quartiles", "of minima"]
+    return "\n\n".join([markdown(head, rows), environment_line(report)])
+
+
+def gpu(report: dict[str, Any]) -> str:
+    """Speed, share of the chip's best, peak memory."""
+    if report["tiny"]:
+        return MISSING
+    rows = []
+    for name in ("W1", "W2", "W3"):
+        if found := report.get(name):
+            for arm, seconds in found["seconds"].items():
+                done = found["useful_flops"] / min(seconds) / 1e12
+                rows.append(
+                    [
+                        f"{name} {arm}",
+                        f"{found['pairs'] / min(seconds):.1f}",
+                        f"{100 * done / report['ceilings']['tflops']:.1f} %",
+                        f"{100 * done / 989:.1f} %",
+                        f"{found['peak_bytes'][arm] / 2**30:.1f}",
+                    ]
+                )
+    head = ["arm", "pairs/s", "of measured matmul", "of 989 TFLOP/s", "peak GiB"]
+    return "\n\n".join([markdown(head, rows), environment_line(report)])
+
+
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "engine": ("engine.json", engine),
+    "goals": ("engine.json", goals),
+    "memory": ("memory.json", memory),
+    "overhead": ("overhead.json", overhead),
+    "gpu": ("gpu.json", gpu),
+}
+
+
+def filled(page: str, results: Path) -> str:
+    """The page with every marked table made anew.
+
+    Raises:
+        ValueError: a marker names a table that there is not.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in TABLES:
+            raise ValueError(f"there is no table {name!r}; choose one of {', '.join(TABLES)}")
+        file, make = TABLES[name]
+        path = results / file
+        text = make(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else MISSING
+        return f"{match[1]}\n{text}\n\n{match[3]}"
+
+    return MARKED.sub(table, page)
+
+
+def main() -> None:
+    """Fills the page in, or checks that it is."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    page = PAGE.read_text(encoding="utf-8")
+    new = filled(page, RESULTS)
+    if arguments.check and new != page:
+        raise SystemExit("docs/performance.md is not what benchmarks/results say: run the script")
+    PAGE.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
