@@ -1,7 +1,7 @@
 """Qwen2-VL-2B from its configuration, random weights in bf16, on one GPU: speed and memory.
 
     python -m benchmarks.gpu [--parts ceilings W1 W2 W3 W5 W6] [--pairs 120]
-    python -m benchmarks.gpu --tiny        # the same on a CPU with a small model: only to see it run
+    python -m benchmarks.gpu --tiny   # on a CPU with a small model: only to see it run
 
 Needs torch, transformers and lightning; `datasets` and Hydra may be absent. 120 pairs are one
 GPU's part of a step of 480 on four. Takes about 15 minutes; the result is written after each part.

@@ -11,7 +11,7 @@ from benchmarks.suite.workloads import collator, pairs
 from polyqwen.models.vocabulary import Vocabulary
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_gradient.mgda import MGDA
-from polyqwen.weighting.by_loss.dwa import DWA
+from polyqwen.weighting.by_loss.dwa import DynamicWeightAverage
 from polyqwen.weighting.by_loss.static import StaticWeighting
 from polyqwen.weighting.gram import SharedHeadGram
 
@@ -28,7 +28,7 @@ def weighting_steps(setting: Any, count: int) -> dict[str, Step]:
     strategies: dict[str, Weighting] = {
         "static": StaticWeighting(ones),
         "static again": StaticWeighting(ones),
-        "dwa": DWA(ones, eval_steps=1),
+        "dwa": DynamicWeightAverage(ones, eval_steps=1),
         "mgda": MGDA(ones, gram=SharedHeadGram()),
     }
     make = collator(setting.chunk_tokens, names)
