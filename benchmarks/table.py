@@ -106,11 +106,10 @@ def goals(report: dict[str, Any]) -> str:
 
 def _arm(arms: dict[str, Any], name: str) -> str | None:
     """An arm whose default is its best setting goes by its best alone."""
-    return (
-        name
-        if name in arms
-        else (best if (best := name.replace("default", "best")) in arms else None)
-    )
+    for known in (name, name.replace("default", "best")):
+        if known in arms:
+            return known
+    return None
 
 
 def _met(reached: bool) -> str:
@@ -131,8 +130,8 @@ def memory(report: dict[str, Any]) -> str:
         for row in found["rows"]
     ]
     ends = [
-        f"{mode}: largest over smallest {found['growth']:.2f}, {found['bytes_per_pair'] / 1024:.1f} "
-        "KiB per pair."
+        f"{mode}: largest over smallest {found['growth']:.2f}, "
+        f"{found['bytes_per_pair'] / 1024:.1f} KiB per pair."
         for mode, found in report["modes"].items()
     ]
     table = markdown(["mode", "pairs", "peak MiB", "of it features", "rest"], rows)

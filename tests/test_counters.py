@@ -27,13 +27,13 @@ def module() -> EmbeddingModule:
 
 @contextmanager
 def counted(module: EmbeddingModule) -> Iterator[Counter[str]]:
-    """Forward passes of the vision tower, of the encoder and of the language model's last layer."""
+    """Forward passes of the vision tower, of the encoder and of the last layer."""
     seen: Counter[str] = Counter()
     encoder: Any = module.encoder
     parts = {
         "vision": encoder.model.visual,
         "encoder": encoder,
-        "layer": encoder.model.language_model.layers[-1],
+        "layer": encoder.model.language_model.layers[-1].mlp,
     }
 
     def count(name: str) -> Callable[..., None]:
