@@ -20,6 +20,7 @@ from polyqwen.metrics.space import SPACE_KEYS
 from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.models.inputs import Encoder
+from polyqwen.models.large_batch import LargeBatch
 from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Graph
@@ -65,6 +66,7 @@ class EmbeddingModule(pl.LightningModule):
         weighting: sets λ.
         metrics: task -> metrics of its validation and test rows.
         optimizer: called with (encoder, head), returns what `configure_optimizers` returns.
+        large_batch: what of a step is kept for its backward pass; None keeps all.
         streams: the name of a further loss -> the task whose pairs it reads.
         start_step: absolute optimizer step at which the run begins (the switch for phase 2 alone).
     """
@@ -80,6 +82,7 @@ class EmbeddingModule(pl.LightningModule):
         metrics: Mapping[str, SplitMetrics],
         optimizer: Callable[..., dict[str, Any]],
         start_step: int = 0,
+        large_batch: LargeBatch | None = None,
         streams: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
@@ -102,6 +105,7 @@ class EmbeddingModule(pl.LightningModule):
         self.weighting = weighting
         self.metrics = nn.ModuleDict({task: metrics[task] for task in self.tasks})
         self.optimizer = optimizer
+        self.large_batch = large_batch or LargeBatch("off")
         self.start_step = start_step
         self.boost = dict.fromkeys(self.tasks, 1.0)
         self.record: StepRecord | None = None
@@ -138,11 +142,7 @@ class EmbeddingModule(pl.LightningModule):
         return Features(pooled, projected, F.normalize(projected.float(), dim=-1), tasks)
 
     def _pooled(self, batch: Batch) -> Tensor:
-        visual = self.encoder.encode_images(batch.images)
-        pooled = torch.cat([self.pooling(self.encoder(c, visual), c.mask) for c in batch.chunks])
-        if batch.images is None and visual is not None:
-            pooled = pooled + 0.0 * visual.sum()  # the same graph with and without pictures
-        return pooled
+        return self.large_batch.pooled(self.encoder, self.pooling, batch.chunks, batch.images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none.

@@ -72,6 +72,7 @@ def build(cfg: DictConfig) -> Parts:
         metrics={name: make(node) for name, node in cfg.metrics.items()},
         optimizer=partial(make(cfg.optimizer), total_steps=run_steps(cfg)),
         start_step=curriculum.start_step,
+        large_batch=make(cfg.large_batch) if "large_batch" in cfg else None,
         streams={name: loss.task for name, loss in further.items()},
     )
     return Parts(data, model)

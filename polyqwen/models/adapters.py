@@ -96,6 +96,19 @@ class AdaptedEncoder(nn.Module):
         """H, width of the hidden states."""
         return int(self.encoder.hidden_size)
 
+    @property
+    def recomputable_layers(self) -> int:
+        """None: computed again, a layer would see the parts of the last chunk."""
+        return 0
+
+    def recompute_layers(self, on: bool) -> None:
+        """Refused, see `recomputable_layers`."""
+        if on:
+            raise ValueError(
+                "large_batch=checkpoint does not go with model/sharing=adapters; use "
+                "large_batch=cached"
+            )
+
     def encode_images(self, images: Images | None) -> Tensor | None:
         """As the encoder; pictures have no adapters."""
         return self.encoder.encode_images(images)

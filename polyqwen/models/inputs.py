@@ -45,6 +45,17 @@ class Encoder(Protocol):
     def hidden_size(self) -> int:
         """H, width of the hidden states."""
 
+    @property
+    def recomputable_layers(self) -> int:
+        """How many layers `recompute_layers` reaches; 0 if it cannot."""
+
+    def recompute_layers(self, on: bool) -> None:
+        """Whether layers keep their inputs alone and are computed again in the backward pass.
+
+        Raises:
+            ValueError: there are none that can be.
+        """
+
     def encode_images(self, images: Images | None) -> Tensor | None:
         """The pictures of a batch to visual tokens, one row each: (V, H).
 

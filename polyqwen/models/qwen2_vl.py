@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2VLConfig, Qwen2VLModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from polyqwen.models.inputs import Chunk, Images
+from polyqwen.models.layer_checkpointing import recomputable, recompute
 from polyqwen.models.loading import load_pretrained
 from polyqwen.models.vision_attention import GroupedVisionAttention
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
@@ -128,6 +130,18 @@ class Qwen2VLEncoder(nn.Module):
     def hidden_size(self) -> int:
         """H, width of the hidden states."""
         return int(self.model.language_model.config.hidden_size)
+
+    @property
+    def recomputable_layers(self) -> int:
+        """Layers of the language model, and of a vision tower that is trained."""
+        return len(self._layers())
+
+    def recompute_layers(self, on: bool) -> None:
+        """See `Encoder.recompute_layers`."""
+        recompute(self._layers(), on)
+
+    def _layers(self) -> list[GradientCheckpointingLayer]:
+        return recomputable(self.model.language_model if self.freeze_vision else self.model)
 
     def train(self, mode: bool = True) -> "Qwen2VLEncoder":
         """A frozen vision tower stays in evaluation mode."""

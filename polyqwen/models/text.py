@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from polyqwen.models.inputs import Chunk, Images
+from polyqwen.models.layer_checkpointing import recomputable, recompute
 from polyqwen.models.loading import load_pretrained
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
@@ -86,6 +87,21 @@ class TextEncoder(nn.Module):
     def hidden_size(self) -> int:
         """H, width of the hidden states."""
         return int(self.model.config.hidden_size)
+
+    @property
+    def recomputable_layers(self) -> int:
+        """See `Encoder.recomputable_layers`."""
+        return len(recomputable(self.model))
+
+    def recompute_layers(self, on: bool) -> None:
+        """See `Encoder.recompute_layers`."""
+        layers = recomputable(self.model)
+        if on and not layers:
+            raise ValueError(
+                f"large_batch=checkpoint: layers of {type(self.model).__name__} cannot be "
+                "computed again one by one; use large_batch=cached"
+            )
+        recompute(layers, on)
 
     def encode_images(self, images: Images | None) -> Tensor | None:
         """None; refuses pictures, which a text model cannot read."""

@@ -13,7 +13,7 @@ from polyqwen.cli.strict.nodes import check_nodes
 from polyqwen.cli.strict.ranges import check_ranges
 from polyqwen.cli.strict.toplevel import BY_TASK, FREE, Schema, check_keys, check_types
 
-NODES = ("data", "curriculum", "weighting", "optimizer", "trainer")
+NODES = ("data", "curriculum", "weighting", "large_batch", "optimizer", "trainer")
 MODEL = ("encoder", "pooling", "projection", "sharing", "tokens")
 PARTS = ("callbacks", "logger")  # any number of nodes; null switches one off
 

@@ -45,6 +45,7 @@ def check_values(values: Mapping[str, Any]) -> None:
 def _check_torch_parts(values: Mapping[str, Any]) -> None:
     """Not the optimizer: making one imports the compiler, which takes a second."""
     built("weighting", weighting_node(values))
+    built("large_batch", values["large_batch"])
     for name, node in (values.get(LIBRARY) or {}).items():
         if node is not None:
             built(f"{LIBRARY}.{name}", node)
