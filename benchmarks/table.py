@@ -154,6 +154,22 @@ def overhead(report: dict[str, Any]) -> str:
     return "\n\n".join([markdown(head, rows), environment_line(report)])
 
 
+def kernels(report: dict[str, Any]) -> str:
+    """Our parts over Hugging Face's, with a second copy of ours as the resolution."""
+    rows = [
+        [
+            name,
+            f"{1e3 * min(own['published']):.1f}",
+            f"{1e3 * min(own['ours']):.1f}",
+            ratio_text(speedup(own["ours"], own["published"])),
+            ratio_text(speedup(own["ours"], own["ours again"])),
+        ]
+        for name, own in report["cases"].items()
+    ]
+    head = ["part", "published ms", "ours ms", "speedup (minima)", "ours over ours"]
+    return "\n\n".join([markdown(head, rows), environment_line(report)])
+
+
 def gpu(report: dict[str, Any]) -> str:
     """Speed, share of the chip's best, peak memory."""
     if report["tiny"]:
@@ -181,6 +197,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "goals": ("engine.json", goals),
     "memory": ("memory.json", memory),
     "overhead": ("overhead.json", overhead),
+    "kernels": ("kernels.json", kernels),
     "gpu": ("gpu.json", gpu),
 }
 

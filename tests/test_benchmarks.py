@@ -1,11 +1,16 @@
 """What benchmarks count and conclude; nothing here is timed."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import table
 from benchmarks.suite import workloads
 from benchmarks.suite.flops import text_forward, useful, vision_forward
+from benchmarks.suite.live_bytes import LiveBytes
 from benchmarks.suite.model import QWEN2_VL_2B, TINY
 from benchmarks.suite.runner import interleave, speedup
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
@@ -75,3 +80,48 @@ def test_workloads_are_seeded_and_hold_what_they_say() -> None:
     assert sum(side.image is not None for side in sides) == 40
     with pytest.raises(ValueError, match="W9"):
         workloads.pairs("W9", 4, workloads.CPU)
+
+
+def test_live_bytes_count_a_storage_once_until_it_is_let_go() -> None:
+    with LiveBytes() as live:
+        a = torch.ones(1000)
+        view = a.view(10, 100)
+        assert live.now == 4000
+        b = view + 1.0
+        assert live.now == live.peak == 8000
+        del a, b
+        assert live.now == 4000 and live.peak == 8000  # the view holds its storage
+        del view
+        assert live.now == 0
+
+
+def test_the_page_is_filled_from_results_or_says_that_there_are_none(tmp_path: Path) -> None:
+    page = "a\n<!-- table: memory -->\nold\n<!-- end -->\nb\n"
+    assert table.filled(page, tmp_path) == page.replace("old", f"\n{table.MISSING}\n")
+    environment = {"device": "C", "threads": 1, "load": [0.5], "cores": 2, "date": "D"}
+    rows = [{"pairs": 4, "peak": 3 * 2**20, "features": 2**20, "left": 0}]
+    report = {
+        "environment": {**environment, "commit": "c", "versions": {"torch": "9"}},
+        "modes": {"cached": {"rows": rows, "growth": 1.5, "bytes_per_pair": 2048.0}},
+    }
+    (tmp_path / "memory.json").write_text(json.dumps(report))
+    filled = table.filled(page, tmp_path)
+    assert "| cached | 4 | 3 | 1 | 2 |" in filled and "2.0 KiB per pair" in filled
+    assert table.filled(filled, tmp_path) == filled
+    with pytest.raises(ValueError, match="no table 'nothing'"):
+        table.filled("<!-- table: nothing -->\n<!-- end -->", tmp_path)
+
+
+def test_a_goal_without_a_clear_number_is_neither_met_nor_missed() -> None:
+    def arm(*seconds: float) -> dict[str, object]:
+        return {"seconds": list(seconds)}
+
+    peer = {"sentence-transformers (best)": arm(2.0, 2.0, 2.0)}
+    for own, verdict in (
+        ((1.0, 1.0, 1.0), "met"),
+        ((1.6,) * 3, "missed"),
+        ((1, 1, 0.5), "unknown"),
+    ):
+        arms = {"polyqwen off (best)": arm(*own), **peer}
+        found = table.goals({"workloads": {"W2": {"arms": arms}}})
+        assert found.splitlines()[2].split("|")[-2].strip() == verdict
