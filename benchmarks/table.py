@@ -9,6 +9,7 @@ and fails where the page and the results differ.
 import argparse
 import json
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from benchmarks.suite.runner import Ratio, speedup
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results"
+DATASHEET = 989  # TFLOP/s of an H100 or H200 in bf16, dense
 MISSING = "Not yet measured."
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -171,25 +173,54 @@ def kernels(report: dict[str, Any]) -> str:
 
 
 def gpu(report: dict[str, Any]) -> str:
-    """Speed, share of the chip's best, peak memory."""
-    if report["tiny"]:
+    """Speed, share of the chip's best, peak memory; growth with the batch; cost of weighting."""
+    if report["tiny"] or not report["parts"]:
         return MISSING
-    rows = []
-    for name in ("W1", "W2", "W3"):
-        if found := report.get(name):
-            for arm, seconds in found["seconds"].items():
-                done = found["useful_flops"] / min(seconds) / 1e12
-                rows.append(
-                    [
-                        f"{name} {arm}",
-                        f"{found['pairs'] / min(seconds):.1f}",
-                        f"{100 * done / report['ceilings']['tflops']:.1f} %",
-                        f"{100 * done / 989:.1f} %",
-                        f"{found['peak_bytes'][arm] / 2**30:.1f}",
-                    ]
-                )
+    parts = report["parts"]
+    rows = [
+        row for name in ("W1", "W2", "W3") if name in parts for row in _gpu_rows(name, parts[name])
+    ]
     head = ["arm", "pairs/s", "of measured matmul", "of 989 TFLOP/s", "peak GiB"]
-    return "\n\n".join([markdown(head, rows), environment_line(report)])
+    found = [markdown(head, rows)] if rows else []
+    if "W5" in parts:
+        sizes = [
+            [
+                str(row["pairs"]),
+                f"{row['peak'] / 2**30:.1f}",
+                f"{row['pairs'] / row['seconds']:.1f}",
+            ]
+            for row in parts["W5"]["result"]
+        ]
+        found.append(markdown(["W5, cached: pairs", "peak GiB", "pairs/s"], sizes))
+    if "W6" in parts:
+        costs = [
+            [tasks, *(ratio_text(speedup(own["static"], own[arm])) for arm in own)]
+            for tasks, own in parts["W6"]["result"].items()
+        ]
+        arms = next(iter(parts["W6"]["result"].values()))
+        found.append(markdown(["W6, step time over static: tasks", *arms], costs))
+    return "\n\n".join([*found, environment_line(next(iter(parts.values())))])
+
+
+def _gpu_rows(name: str, part: dict[str, Any]) -> list[list[str]]:
+    found, best = part["result"], part["ceilings"]["tflops"]
+    rows = []
+    for arm, memory in found["peak_bytes"].items():
+        if arm not in found["seconds"]:
+            rows.append([f"{name} {arm}", "–", "–", "–", str(memory)])
+            continue
+        seconds = statistics.median(found["seconds"][arm])
+        done = found["useful_flops"] / seconds / 1e12
+        rows.append(
+            [
+                f"{name} {arm}",
+                f"{found['pairs'] / seconds:.1f}",
+                f"{100 * done / best:.1f} %",
+                f"{100 * done / DATASHEET:.1f} %",
+                f"{memory / 2**30:.1f}",
+            ]
+        )
+    return rows
 
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {

@@ -1,7 +1,7 @@
 """Workloads: pairs of seeded lengths and pictures, made in memory.
 
-W1 texts of fixed length, W2 pictures with a question against a text, W3 mixed lengths where every
-other content has a picture. The published sizes are a GPU's (`GPU`); a CPU takes the same shapes,
+W1 texts of fixed length, W2 pictures with a question against a text, W3 mixed lengths where half of
+all contents have a picture. The published sizes are a GPU's (`GPU`); a CPU takes the same shapes,
 texts a quarter and pictures a sixteenth as long (`CPU`), with a model that is small in proportion.
 """
 
