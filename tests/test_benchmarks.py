@@ -1,6 +1,8 @@
 """What benchmarks count and conclude; nothing here is timed."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,11 @@ def test_a_goal_without_a_clear_number_is_neither_met_nor_missed() -> None:
         arms = {"polyqwen off (best)": arm(*own), **peer}
         found = table.goals({"workloads": {"W2": {"arms": arms}}})
         assert found.splitlines()[2].split("|")[-2].strip() == verdict
+
+
+def test_the_gpu_suite_needs_neither_datasets_nor_hydra() -> None:
+    absent = "import sys; sys.modules.update(dict.fromkeys(('datasets', 'pyarrow', 'hydra')))"
+    command = [sys.executable, "-c", f"{absent}; import benchmarks.gpu as g; print(g.PARTS)"]
+    root = Path(__file__).parent.parent
+    answer = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert "W3" in answer.stdout
