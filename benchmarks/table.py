@@ -74,9 +74,9 @@ def engine(report: dict[str, Any]) -> str:
         failed = ", ".join(found["failed"]) or "none"
         parts.append(
             f"**{name}**, {found['pairs']} pairs. Failed the gate: {failed}.\n\n"
-            + markdown(head, rows)
+            + "\n\n".join([markdown(head, rows), environment_line(found)])
         )
-    return "\n\n".join([*parts, environment_line(report)])
+    return "\n\n".join(parts)
 
 
 GOALS = (
