@@ -66,6 +66,7 @@ class EmbeddingModule(pl.LightningModule):
         weighting: sets λ.
         metrics: task -> metrics of its validation and test rows.
         optimizer: called with (encoder, head), returns what `configure_optimizers` returns.
+        prefixes: tokens of their own that tasks' prefixes are, with their ids; kept in checkpoints.
         large_batch: what of a step is kept for its backward pass; None keeps all.
         streams: the name of a further loss -> the task whose pairs it reads.
         start_step: absolute optimizer step at which the run begins (the switch for phase 2 alone).
@@ -82,6 +83,7 @@ class EmbeddingModule(pl.LightningModule):
         metrics: Mapping[str, SplitMetrics],
         optimizer: Callable[..., dict[str, Any]],
         start_step: int = 0,
+        prefixes: Mapping[str, int] | None = None,
         large_batch: LargeBatch | None = None,
         streams: Mapping[str, str] | None = None,
     ) -> None:
@@ -107,6 +109,7 @@ class EmbeddingModule(pl.LightningModule):
         self.optimizer = optimizer
         self.large_batch = large_batch or LargeBatch("off")
         self.start_step = start_step
+        self.prefixes = dict(prefixes or {})
         self.boost = dict.fromkeys(self.tasks, 1.0)
         self.record: StepRecord | None = None
         self.weight_update: WeightUpdate | None = None  # made within the last training step
@@ -266,6 +269,10 @@ class EmbeddingModule(pl.LightningModule):
         bounds = {name: getattr(loss, "lower_bound", None) for name, loss in self.losses.items()}
         further = [name for name, task in self.streams.items() if name != task]
         self.weighting.bind(bounds, self.trainer.accumulate_grad_batches, further)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Tells which rows of the table of embeddings are whose prefix."""
+        checkpoint["prefixes"] = self.prefixes
 
     def configure_optimizers(self) -> Any:
         """Groups for backbone and head; see `polyqwen.optimization`."""

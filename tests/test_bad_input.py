@@ -187,7 +187,7 @@ def test_notes_are_free_and_options_still_work(tmp_path: Path) -> None:
     ended = forked("train.py", ["--cfg", "job", "+metadata.any.thing=1", "seed=3"], tmp_path)
     assert ended.code == 0 and "thing: 1" in ended.out and "seed: 3" in ended.out
     text = forked("train.py", ["--help"], tmp_path).out
-    assert "weighting: aligned_mtl, " in text and "study: base, claims, misleading" in text
+    assert "weighting: aligned_mtl, " in text and "study: base, choosing, claims, " in text
 
 
 def test_a_sweep_ends_with_its_failing_job(tmp_path: Path) -> None:

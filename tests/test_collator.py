@@ -81,6 +81,18 @@ def test_short_contents_share_chunks_with_short_ones(parts: Parts) -> None:
     assert len(whole.chunks) == 1 and contents_of(whole) == contents_of(batch)
 
 
+def test_lengths_are_told_and_rounded_up_within_the_budget(parts: Parts) -> None:
+    rows = rows_of(parts, *[(task, i) for task in TASKS for i in range(8)])
+    parts.data.collator.chunk_tokens, parts.data.collator.pad_to_multiple = 256, 16
+    batch = parts.data.collator(rows)
+    for chunk in batch.chunks:
+        assert chunk.lengths == chunk.mask.sum(1).tolist()
+        assert chunk.ids.shape[1] % 16 == 0 and chunk.ids.shape[1] - max(chunk.lengths) < 16
+        assert chunk.ids.numel() <= 256 or len(chunk.ids) == 1
+    assert batch.images is not None
+    assert batch.images.lengths == batch.images.grid.prod(1).tolist()
+
+
 def test_chunking_changes_no_embedding(parts: Parts) -> None:
     rows = rows_of(parts, *[(task, i) for task in TASKS for i in range(4)])
     model = parts.model.eval()

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts, build, load_weights
+from polyqwen.cli.build import Parts, build
+from polyqwen.cli.weights import load_weights
 from polyqwen.data.dataset import MultiTaskDataset, Row
 from polyqwen.data.task import Task
 from polyqwen.losses.types import Pairs
@@ -274,6 +275,39 @@ def test_heads_are_taken_over_and_new_ones_start_afresh(
     other = build(configure(*TEXTS, "task=[intent]", "tasks.intent.classes=[a,b]")).model
     with pytest.raises(ValueError, match=r"does not fit this model's losses\.intent"):
         load_weights(other, tmp_path / "a.ckpt")
+
+
+def test_prefixes_go_where_the_other_run_has_them(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many tasks in another order, and more tasks: a task's prefix stays its own."""
+
+    def drawn(seed: int, tasks: str) -> Any:
+        torch.manual_seed(seed)
+        model = build(configure(*TEXTS, f"task=[{tasks}]")).model
+        with torch.no_grad():
+            rows_of(model).normal_()
+        return model
+
+    def rows_of(model: Any) -> torch.Tensor:
+        return model.encoder.model.get_input_embeddings().weight
+
+    first = drawn(0, "text_pair,topic")
+    checkpoint: dict[str, Any] = {"state_dict": first.state_dict()}
+    first.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    for tasks in ("topic,text_pair", "topic,instruction,text_pair", "text_pair"):
+        second = drawn(1, tasks)
+        before = rows_of(second).detach().clone()
+        with caplog.at_level("INFO"):
+            load_weights(second, tmp_path / "a.ckpt")
+        words = min(second.prefixes.values())
+        assert torch.equal(rows_of(second)[:words], rows_of(first)[:words])
+        for prefix, row in second.prefixes.items():
+            known = prefix in first.prefixes
+            expected = rows_of(first)[first.prefixes[prefix]] if known else before[row]
+            assert torch.equal(rows_of(second)[row], expected), (tasks, prefix)
+    assert "has no prefix <instruction>: it starts afresh" in caplog.text
 
 
 def test_heads_are_trained_in_the_heads_group(configure: Configure) -> None:

@@ -79,6 +79,19 @@ def test_visual_tokens_keep_to_the_budget(pictures: Pictures) -> None:
     assert pictures.visual_tokens((3, 40), 16) >= 1
 
 
+@pytest.mark.parametrize("target", [(84, 112), (280, 252), (196, 28)])
+def test_torch_resizes_as_pillow_does(pictures: Pictures, target: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (131, 173, 3), dtype=np.uint8)
+    name = save(pictures, "a.png", Image.fromarray(noise))
+    ours = pictures.pixels(name, target).astype(int)
+    theirs = Pictures(pictures.root, resize="pillow").pixels(name, target).astype(int)
+    assert ours.shape == (*target, 3) and theirs.std() > 10
+    assert abs(ours - theirs).max() <= 2
+    assert (ours != theirs).mean() < 0.02
+    with pytest.raises(ValueError, match="data.resize"):
+        Pictures(pictures.root, resize="cv2")
+
+
 def test_patches_of_one_visual_token_follow_each_other(pictures: Pictures) -> None:
     pixels = np.zeros((28, 56, 3), dtype=np.uint8)
     for i, (y, x) in enumerate([(0, 0), (0, 14), (14, 0), (14, 14)]):

@@ -28,11 +28,11 @@ def test_prefix_modes() -> None:
     ids = SHARED.encode(["xin chào"])[0]
     end = SHARED.tokenizer.eos_token_id
     prefix = SHARED.tokenizer.convert_tokens_to_ids("<ocr>")
-    assert prefix in SHARED.new_tokens and SHARED.vocabulary.size == prefix + 2
+    assert prefix in SHARED.new_tokens.values() and SHARED.vocabulary.size == prefix + 2
     assert SHARED.frame("ocr", ids, 0) == [prefix, *ids, end]
     plain = tokens("text")
     assert plain.frame("ocr", ids, 0) == [*plain.encode(["<ocr>"])[0], *ids, end]
-    assert plain.new_tokens == [] and plain.vocabulary.size == SHARED.vocabulary.size - 2
+    assert plain.new_tokens == {} and plain.vocabulary.size == SHARED.vocabulary.size - 2
     assert tokens("none").frame("ocr", ids, 0) == [*ids, end]
 
 

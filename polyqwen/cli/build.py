@@ -4,7 +4,6 @@ import logging
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -12,7 +11,6 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from polyqwen.callbacks.agreement import RankAgreement
 from polyqwen.callbacks.interruption import SaveWhenInterrupted
@@ -72,6 +70,7 @@ def build(cfg: DictConfig) -> Parts:
         metrics={name: make(node) for name, node in cfg.metrics.items()},
         optimizer=partial(make(cfg.optimizer), total_steps=run_steps(cfg)),
         start_step=curriculum.start_step,
+        prefixes=tokens.new_tokens,
         large_batch=make(cfg.large_batch) if "large_batch" in cfg else None,
         streams={name: loss.task for name, loss in further.items()},
     )
@@ -135,38 +134,3 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         *(make(node, **told.get(str(name), {})) for name, node in nodes),
         SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints" / "last.ckpt"),
     ]
-
-
-def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
-    """Takes over the trained parts of another run: encoder, pooling, projection, losses' heads.
-
-    A task that the other run did not have keeps the head it was drawn with, and so it is said.
-
-    Raises:
-        ValueError: for a missing file or weights of another architecture.
-    """
-    if not Path(checkpoint).is_file():
-        raise ValueError(f"there is no checkpoint {checkpoint}")
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except (RuntimeError, UnpicklingError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(
-            f"{checkpoint} is not a checkpoint of a run, or is damaged: {str(error)[:100]}"
-        ) from error
-    parts: dict[str, nn.Module] = {
-        name: getattr(model, name) for name in ("encoder", "pooling", "projection")
-    }
-    parts |= {f"losses.{task}": loss for task, loss in model.losses.items() if loss.state_dict()}
-    for part, module in parts.items():
-        own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
-        if not own and part.startswith("losses."):
-            log.info("%s has no %s: it starts afresh", checkpoint, part)
-            continue
-        try:
-            module.load_state_dict(own, strict=True)
-        except RuntimeError as error:
-            detail = str(error).splitlines()[1].strip()
-            raise ValueError(
-                f"{checkpoint} does not fit this model's {part}: {detail}; use the configuration "
-                "that it was trained with"
-            ) from error

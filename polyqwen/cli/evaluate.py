@@ -11,12 +11,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen import evaluation
-from polyqwen.cli.build import Parts, build, load_weights
+from polyqwen.cli.build import Parts, build
 from polyqwen.cli.console import console
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.nodes import check_nodes
 from polyqwen.cli.strict.toplevel import FREE
+from polyqwen.cli.weights import load_weights
 from polyqwen.data.datamodule import View
 from polyqwen.evaluation import EmbeddedView
 from polyqwen.examples import gallery_rows

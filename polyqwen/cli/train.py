@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from polyqwen.callbacks.base import callbacks_of
 from polyqwen.callbacks.forgetting import ForgettingMonitor
 from polyqwen.callbacks.step_timer import StepTimer
-from polyqwen.cli.build import build, build_trainer, load_weights
+from polyqwen.cli.build import build, build_trainer
 from polyqwen.cli.console import console
 from polyqwen.cli.results import Results, results_of
+from polyqwen.cli.weights import load_weights
 from polyqwen.data.statistics import statistics_table, task_statistics
 from polyqwen.reporting.table import print_results
 

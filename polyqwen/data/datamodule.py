@@ -21,7 +21,7 @@ from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
 from polyqwen.data.labels import LabelBook
 from polyqwen.data.permutation import easy_first
-from polyqwen.data.pictures import Pictures
+from polyqwen.data.pictures import Pictures, Resize
 from polyqwen.data.prepare import prepare
 from polyqwen.data.sampler import MicroBatchSampler, StepSampler
 from polyqwen.data.sampling import Sampling, Shares
@@ -53,10 +53,12 @@ class CurriculumDataModule(pl.LightningDataModule):
         seed: of the order of rows.
         cache: folder of prepared tables.
         chunk_tokens: padded tokens per encoder pass; see `Collator`.
+        pad_to_multiple: of the lengths of encoder passes; see `Collator`.
         separate: embed a text once for each of its tasks; see `Collator`.
         min_visual_tokens: smaller pictures are enlarged.
         max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
+        resize: torch or pillow; see `Pictures`.
         num_workers: loader processes; 0 loads in the training process.
         trusted_rows: rows of each task taken out of ``dev`` for strategies that learn from them;
             see `trusted_split`.
@@ -81,10 +83,12 @@ class CurriculumDataModule(pl.LightningDataModule):
         seed: int = 0,
         cache: str | Path = ".cache",
         chunk_tokens: int = 16384,
+        pad_to_multiple: int = 1,
         separate: bool = False,
         min_visual_tokens: int = 1,
         max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
+        resize: Resize = "torch",
         num_workers: int = 0,
         trusted_rows: int = 0,
         train_on_trusted: bool = False,
@@ -110,6 +114,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             min_visual_tokens=min_visual_tokens,
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
+            resize=resize,
         )
         self.book = LabelBook(tasks)
         self.collator = Collator(
@@ -119,6 +124,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             book=self.book,
             separate=separate,
             chunk_tokens=chunk_tokens,
+            pad_to_multiple=pad_to_multiple,
         )
         self.ablations: dict[str, Sequence[Ablation]] = {"dev": [], "test": []}
         self._split: dict[str, tuple[list[int], list[int]]] = {}

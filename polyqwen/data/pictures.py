@@ -3,13 +3,17 @@
 import math
 from collections import OrderedDict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.nn import functional as F
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+Resize = Literal["torch", "pillow"]
 MAX_FILE_PIXELS = 50_000_000  # checked in the header, before a bomb can unfold
 
 
@@ -27,6 +31,13 @@ class Pictures:
         min_visual_tokens: smaller pictures are enlarged to this many visual tokens.
         max_visual_tokens: cap over what the tasks allow; None leaves it to them.
         cache_mb: megabytes of resized pictures to keep in this process, >= 0.
+        resize: ``torch`` or ``pillow``, who does the bicubic resizing. Both compute the same in
+            fixed point; torch is several times faster on an x86 CPU and, where the two round
+            differently, off by 1 of 255, on noise by 2. Pillow gives the very pixels of
+            `Qwen2VLImageProcessorPil`.
+
+    Raises:
+        ValueError: another ``resize``.
     """
 
     def __init__(
@@ -38,7 +49,11 @@ class Pictures:
         min_visual_tokens: int = 1,
         max_visual_tokens: int | None = None,
         cache_mb: int = 256,
+        resize: Resize = "torch",
     ) -> None:
+        if resize not in ("torch", "pillow"):
+            raise ValueError(f"data.resize must be torch or pillow, got {resize!r}")
+        self.resize = resize
         self.root = Path(root).resolve()
         self.patch_size = patch_size
         self.merge_size = merge_size
@@ -67,13 +82,14 @@ class Pictures:
             with Image.open(path, formats=FORMATS) as file:
                 _check_pixels(file, name)
                 file.load()
-                image = ImageOps.exif_transpose(file)
+                image: Image.Image = file
+                ImageOps.exif_transpose(image, in_place=True)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise PictureError(f"picture {path} cannot be read: {_reason(error)}") from error
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
 
     def size(self, name: str) -> tuple[int, int]:
         """Height and width of the upright picture, from the header only."""
@@ -112,16 +128,23 @@ class Pictures:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        image = self.open(name)
-        if image.size != (target[1], target[0]):
-            image = image.resize((target[1], target[0]), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image, dtype=np.uint8)
+        pixels = self._resized(self.open(name), target)
         if pixels.nbytes <= self._budget:
             self._cache[key] = pixels
             self._used += pixels.nbytes
             while self._used > self._budget:
                 self._used -= self._cache.popitem(last=False)[1].nbytes
         return pixels
+
+    def _resized(self, image: Image.Image, target: tuple[int, int]) -> NDArray[np.uint8]:
+        if image.size == (target[1], target[0]):
+            return np.asarray(image)
+        if self.resize == "pillow":
+            return np.asarray(image.resize((target[1], target[0]), Image.Resampling.BICUBIC))
+        # channels stay last in memory, which is the kernel's fast layout
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        resized = F.interpolate(pixels, target, mode="bicubic", antialias=True)
+        return resized[0].permute(1, 2, 0).numpy()
 
     def patches(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) -> (patches, 3 · patch²); the patches of one visual token follow each other."""

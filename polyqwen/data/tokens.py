@@ -45,14 +45,17 @@ class Tokens:
         before = len(self.tokenizer)
         if prefix_mode == "token":
             self.tokenizer.add_tokens(list(prefixes.values()), special_tokens=True)
-        self.new_tokens = list(range(before, len(self.tokenizer)))
+        self.new_tokens = {
+            cast(str, self.tokenizer.convert_ids_to_tokens(i)): i
+            for i in range(before, len(self.tokenizer))
+        }
         self._added = set(self.tokenizer.get_added_vocab().values())
         self._start, self._end = self._frame()
         vocabulary = self.tokenizer.get_vocab()
         self._picture = [vocabulary.get(f"<|{name}|>") for name in PICTURE]
         self.vocabulary = Vocabulary(
             size=max(vocabulary.values()) + 1,
-            new_tokens=tuple(self.new_tokens),
+            new_tokens=tuple(self.new_tokens.values()),
             image_id=self._picture[1],
         )
         self._prefix = {

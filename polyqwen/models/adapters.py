@@ -60,7 +60,8 @@ class AdaptedEncoder(nn.Module):
         freeze: train the adapters alone.
 
     Raises:
-        ValueError: a number is out of range, or the encoder has no layer of these names.
+        ValueError: a number is out of range, the encoder packs its contents, or it has no layer of
+            these names.
     """
 
     def __init__(
@@ -74,6 +75,11 @@ class AdaptedEncoder(nn.Module):
         freeze: bool,
     ) -> None:
         super().__init__()
+        if getattr(encoder, "packs", False):
+            raise ValueError(
+                "sharing=adapters changes rows of a padded batch, and model.encoder.attention="
+                "packed has none; use attention=sdpa"
+            )
         if rank < 1 or not alpha > 0.0:
             raise ValueError(f"sharing.rank must be >= 1 and alpha > 0, got {rank} and {alpha}")
         self.encoder = cast(Any, encoder)

@@ -1,5 +1,6 @@
 """What an encoder reads: tokens of one chunk of contents, and the pictures of the whole batch."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -12,10 +13,13 @@ class Images(NamedTuple):
         patches: (P, 3 · patch²) uint8, RGB, ordered as Qwen2-VL expects them (the four patches of a
             merged token follow each other). One frame: a still picture's second frame is equal.
         grid: (I, 3) int64, patches of each picture along time, height and width.
+        lengths: I numbers of patches, so that nobody waits for a device to learn them; None asks
+            `grid`.
     """
 
     patches: Tensor
     grid: Tensor
+    lengths: Sequence[int] | None = None
 
 
 class Chunk(NamedTuple):
@@ -29,6 +33,8 @@ class Chunk(NamedTuple):
             batch's visual tokens that belongs there; None for a chunk without pictures.
         task: (B,) int64, number of each content's task, for encoders with a part per task; None
             where all tasks share the encoder.
+        lengths: B numbers of real tokens, so that nobody waits for a device to learn them; None
+            asks `mask`.
     """
 
     ids: Tensor
@@ -36,6 +42,7 @@ class Chunk(NamedTuple):
     positions: Tensor
     visual: Tensor | None
     task: Tensor | None = None
+    lengths: Sequence[int] | None = None
 
 
 class Encoder(Protocol):

@@ -5,46 +5,21 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import Qwen2VLConfig, Qwen2VLModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from polyqwen.models.compiling import blocks_of, compile_blocks
 from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.layer_checkpointing import recomputable, recompute
 from polyqwen.models.loading import load_pretrained
-from polyqwen.models.vision_attention import GroupedVisionAttention
+from polyqwen.models.packing import PACKED, PackedChunk, Packing
+from polyqwen.models.patch_embedding import PatchEmbedding
+from polyqwen.models.vision_attention import PackedVisionAttention, patch_positions
+from polyqwen.models.vision_cache import VisionCache
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
-# mean and standard deviation of CLIP's training pictures, as in Qwen2-VL's processor
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 # output projections of the blocks: attention and MLP, of the language model and the vision tower
 RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.fc2.weight")
-
-
-class PatchEmbedding(nn.Module):
-    """Qwen2-VL's patch embedding on uint8 patches of one frame, as a matrix product.
-
-    The convolution's stride equals its kernel, so it is a matrix product, and a CPU runs that
-    several times faster than Conv3d. A still picture repeats its frame, so the kernel may be summed
-    over time. The parameter keeps its name and shape (``proj.weight``): checkpoints load unchanged.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, convolution: nn.Conv3d) -> None:
-        super().__init__()
-        self.proj = convolution
-        pixels = convolution.kernel_size[1] * convolution.kernel_size[2]
-        for name, values in (("mean", IMAGE_MEAN), ("std", IMAGE_STD)):
-            channels = torch.tensor(values).repeat_interleave(pixels) * 255.0
-            self.register_buffer(name, channels, persistent=False)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """(P, 3 · patch²) uint8 -> (P, vision width)."""
-        weight = self.proj.weight.sum(2).flatten(1)  # (width, 3 · patch²)
-        return F.linear(((patches - self.mean) / self.std).to(weight.dtype), weight)
 
 
 class Qwen2VLEncoder(nn.Module):
@@ -54,19 +29,45 @@ class Qwen2VLEncoder(nn.Module):
         model: the Hugging Face model.
         freeze_vision: keep the vision tower as it is and run it without a graph.
         vocabulary: sizes and special ids of the tokenizer.
+        compile: compile the blocks of the language model; see `compile_blocks`.
+        vision_cache: folder that keeps what a frozen tower saw; see `VisionCache`.
+
+    Raises:
+        ValueError: a cache for a tower that is trained.
     """
 
-    def __init__(self, model: Qwen2VLModel, *, freeze_vision: bool, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        model: Qwen2VLModel,
+        *,
+        freeze_vision: bool,
+        vocabulary: Vocabulary,
+        compile: bool = False,
+        vision_cache: str | None = None,
+    ) -> None:
         super().__init__()
+        if vision_cache is not None and not freeze_vision:
+            raise ValueError(
+                f"model.encoder.vision_cache={vision_cache} keeps what a frozen tower saw, but the "
+                "tower is trained; set freeze_vision=true or vision_cache=null"
+            )
         self.model = model
         self.freeze_vision = freeze_vision
         model.visual.patch_embed = PatchEmbedding(model.visual.patch_embed.proj)
-        if model.visual.config._attn_implementation == "sdpa":
+        self.packs = model.language_model.config._attn_implementation == PACKED
+        self._own_vision = model.visual.config._attn_implementation in ("sdpa", PACKED)
+        if self._own_vision:
             for block in model.visual.blocks:
-                block.attn = GroupedVisionAttention(block.attn)
+                block.attn = PackedVisionAttention(block.attn)
         grow_vocabulary(model, vocabulary)
         if freeze_vision:
             model.visual.requires_grad_(False).eval()
+        self._cache: VisionCache | None = None
+        if vision_cache is not None:
+            merge = model.visual.config.spatial_merge_size
+            self._cache = VisionCache(vision_cache, model.visual, merge)
+        if compile:
+            compile_blocks(blocks_of(model.language_model))
 
     @classmethod
     def from_pretrained(
@@ -75,7 +76,9 @@ class Qwen2VLEncoder(nn.Module):
         *,
         revision: str | None = None,
         attention: str = "sdpa",
+        compile: bool = False,
         freeze_vision: bool = True,
+        vision_cache: str | None = None,
         vocabulary: Vocabulary,
     ) -> "Qwen2VLEncoder":
         """Weights of a hub id or a folder; see `load_pretrained` for what is refused."""
@@ -87,7 +90,13 @@ class Qwen2VLEncoder(nn.Module):
             dtype=torch.float32,
             attn_implementation=attention,
         )
-        return cls(cast(Qwen2VLModel, model), freeze_vision=freeze_vision, vocabulary=vocabulary)
+        return cls(
+            cast(Qwen2VLModel, model),
+            freeze_vision=freeze_vision,
+            vocabulary=vocabulary,
+            compile=compile,
+            vision_cache=vision_cache,
+        )
 
     @classmethod
     def from_config(
@@ -95,7 +104,9 @@ class Qwen2VLEncoder(nn.Module):
         config: dict[str, Any],
         *,
         attention: str = "sdpa",
+        compile: bool = False,
         freeze_vision: bool = False,
+        vision_cache: str | None = None,
         residual_init: float = 1.0,
         vocabulary: Vocabulary,
     ) -> "Qwen2VLEncoder":
@@ -124,7 +135,13 @@ class Qwen2VLEncoder(nn.Module):
             for name, parameter in model.named_parameters():
                 if name.endswith(RESIDUAL_OUTPUTS):
                     parameter.mul_(residual_init)
-        return cls(model, freeze_vision=freeze_vision, vocabulary=vocabulary)
+        return cls(
+            model,
+            freeze_vision=freeze_vision,
+            vocabulary=vocabulary,
+            compile=compile,
+            vision_cache=vision_cache,
+        )
 
     @property
     def hidden_size(self) -> int:
@@ -157,7 +174,22 @@ class Qwen2VLEncoder(nn.Module):
                 return None
             images = self._blank()
         with torch.no_grad() if self.freeze_vision else nullcontext():
-            return self.model.visual(images.patches, grid_thw=images.grid).pooler_output
+            return self._see(images) if self._cache is None else self._cache(images, self._see)
+
+    def _see(self, images: Images) -> Tensor:
+        visual, grid = self.model.visual, images.grid
+        sizes = grid.prod(1)
+        lengths = sizes.tolist() if images.lengths is None else images.lengths
+        packing = Packing.of(sizes, lengths)
+        # given, since the tower would ask the device for them
+        known: dict[str, Any] = {
+            "cu_seqlens": packing.borders,
+            "max_seqlen": packing.longest,
+            "position_ids": patch_positions(grid, packing, visual.spatial_merge_size),
+        }
+        if self._own_vision:
+            known["packing"] = packing
+        return visual(images.patches, grid_thw=grid, **known).pooler_output
 
     def _blank(self) -> Images:
         """A picture of one visual token."""
@@ -170,14 +202,27 @@ class Qwen2VLEncoder(nn.Module):
         """Hidden states (B, L, H); those at padding are meaningless.
 
         Padding stands on the right of a causal model, so no real token can see it and no attention
-        mask is needed: attention takes its fast causal path.
+        mask is needed: attention takes its fast causal path. Packed contents have no padding.
         """
-        embedded = self.model.get_input_embeddings()(chunk.ids)  # (B, L, H)
+        if not self.packs:
+            return self._read(chunk.ids, chunk.positions, chunk, visual)
+        packed = PackedChunk(chunk)
+        hidden = self._read(packed.ids, packed.positions, chunk, visual, packing=packed.packing)
+        return packed.pad(hidden)
+
+    def _read(
+        self, ids: Tensor, positions: Tensor, chunk: Chunk, visual: Tensor | None, **settings: Any
+    ) -> Tensor:
+        """Rows of tokens, padded or packed, to hidden states."""
+        embedded = self.model.get_input_embeddings()(ids)  # (B, L, H)
         if chunk.visual is not None:
             assert visual is not None, "a chunk refers to pictures, but none were encoded"
-            places = (chunk.ids == self.model.config.image_token_id)[..., None]  # (B, L, 1)
-            rows = visual[chunk.visual].to(embedded.dtype)
-            embedded = embedded.masked_scatter(places, rows)
+            rows = visual[chunk.visual].to(embedded.dtype)  # (V, H)
+            # placeholders first; unlike a mask, this never waits for the device to count them
+            other = (ids != self.model.config.image_token_id).flatten().byte()
+            places = other.argsort(stable=True)[: len(rows)]  # (V,)
+            flat = embedded.flatten(0, 1).index_copy(0, places, rows)
+            embedded = flat.view_as(embedded)
         return self.model.language_model(
-            inputs_embeds=embedded, position_ids=chunk.positions, use_cache=False
+            inputs_embeds=embedded, position_ids=positions, use_cache=False, **settings
         ).last_hidden_state

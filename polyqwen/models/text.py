@@ -6,13 +6,17 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from polyqwen.models.compiling import blocks_of, compile_blocks
 from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.layer_checkpointing import recomputable, recompute
 from polyqwen.models.loading import load_pretrained
+from polyqwen.models.packing import PACKED, PackedChunk
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
 # output projections of the blocks of BERT's and of Llama's kin
 RESIDUAL_OUTPUTS = ("output.dense.weight", "o_proj.weight", "down_proj.weight")
+# they count positions from 0 and hand what they are given on to their attention
+PACKABLE = ("bert", "llama", "qwen2", "qwen3")
 
 
 class TextEncoder(nn.Module):
@@ -21,15 +25,29 @@ class TextEncoder(nn.Module):
     Args:
         model: the Hugging Face model.
         vocabulary: sizes and special ids of the tokenizer.
+        compile: compile the blocks of the model; see `compile_blocks`.
+
+    Raises:
+        ValueError: packed attention with a kind of model that is not known to be right with it.
     """
 
-    def __init__(self, model: PreTrainedModel, *, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, vocabulary: Vocabulary, compile: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
+        self.packs = model.config._attn_implementation == PACKED
+        if self.packs and model.config.model_type not in PACKABLE:
+            raise ValueError(
+                f"model.encoder.attention=packed is made for {', '.join(PACKABLE)}, and this is a "
+                f"{model.config.model_type}; use attention=sdpa"
+            )
         if getattr(model, "pooler", None) is not None:
             # BERT's own pooler is never used; its weights would get no gradient
             model.register_module("pooler", None)
         grow_vocabulary(model, vocabulary)
+        if compile:
+            compile_blocks(blocks_of(model))
 
     @classmethod
     def from_pretrained(
@@ -38,6 +56,7 @@ class TextEncoder(nn.Module):
         *,
         revision: str | None = None,
         attention: str = "sdpa",
+        compile: bool = False,
         vocabulary: Vocabulary,
     ) -> "TextEncoder":
         """Weights of a hub id or a folder; BERT's unused pooler may be absent or left over."""
@@ -49,7 +68,7 @@ class TextEncoder(nn.Module):
             dtype=torch.float32,
             attn_implementation=attention,
         )
-        return cls(model, vocabulary=vocabulary)
+        return cls(model, vocabulary=vocabulary, compile=compile)
 
     @classmethod
     def from_config(
@@ -57,6 +76,7 @@ class TextEncoder(nn.Module):
         config: dict[str, Any],
         *,
         attention: str = "sdpa",
+        compile: bool = False,
         residual_init: float = 1.0,
         vocabulary: Vocabulary,
     ) -> "TextEncoder":
@@ -81,7 +101,7 @@ class TextEncoder(nn.Module):
         with torch.no_grad():
             for parameter in outputs:
                 parameter.mul_(residual_init)
-        return cls(model, vocabulary=vocabulary)
+        return cls(model, vocabulary=vocabulary, compile=compile)
 
     @property
     def hidden_size(self) -> int:
@@ -114,4 +134,10 @@ class TextEncoder(nn.Module):
 
     def forward(self, chunk: Chunk, visual: Tensor | None = None) -> Tensor:
         """Hidden states (B, L, H); those at padding are meaningless."""
+        if self.packs:
+            packed = PackedChunk(chunk)
+            hidden = self.model(
+                input_ids=packed.ids, position_ids=packed.positions[0], packing=packed.packing
+            ).last_hidden_state
+            return packed.pad(hidden)
         return self.model(input_ids=chunk.ids, attention_mask=chunk.mask.long()).last_hidden_state

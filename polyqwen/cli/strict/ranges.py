@@ -23,6 +23,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "data.eval_batch_size": (1, float("inf")),
     "data.eval_rows": (1, float("inf")),
     "data.chunk_tokens": (1, float("inf")),
+    "data.pad_to_multiple": (1, float("inf")),
     "data.min_visual_tokens": (1, float("inf")),
     "data.max_visual_tokens": (1, float("inf")),
     "data.picture_cache_mb": (0, float("inf")),
@@ -53,7 +54,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "split": ("train", "dev", "test"),
     "data.bad_pictures": ("error", "skip"),
     "model.tokens.prefix_mode": ("token", "text", "none"),
-    "model.encoder.attention": ("sdpa", "eager", "flash_attention_2", "flash_attention_3"),
+    "model.encoder.attention": (
+        "sdpa",
+        "packed",
+        "eager",
+        "flash_attention_2",
+        "flash_attention_3",
+    ),
     "trainer.accelerator": ("auto", "cpu", "cuda", "gpu", "mps", "tpu"),
     "callbacks.*.mode": ("min", "max"),
 }
