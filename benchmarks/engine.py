@@ -111,6 +111,7 @@ def gate(found: list[Candidate], module: nn.Module) -> dict[Candidate, dict[str,
 
 def measure(name: str, count: int, rounds: int) -> dict[str, Any]:
     """One workload: the gate, the tuning, the rounds."""
+    where = environment(torch.device("cpu"))
     module = build(TINY, collator(1).tokens.vocabulary, 128)
     optimizer = module.configure_optimizers()["optimizer"]
     found = candidates(name, count, module)
@@ -137,7 +138,7 @@ def measure(name: str, count: int, rounds: int) -> dict[str, Any]:
         chosen[candidate.arm if len(own) == 1 else f"{candidate.arm} (best)"] = best
     seconds = times(chosen, rounds, WARM)
     return {
-        "environment": environment(device),
+        "environment": where,
         "pairs": count,
         "arms": {
             key: {"setting": c.setting, "gate": gates[c], "seconds": seconds[key]}

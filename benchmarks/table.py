@@ -79,12 +79,18 @@ def engine(report: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-GOALS = (
-    ("W2", "polyqwen off (best)", ("GradCache (best)", "sentence-transformers (best)"), 1.5),
-    ("W3", "polyqwen off (best)", ("GradCache (default)", "sentence-transformers (default)"), 2.5),
-    ("W3", "polyqwen off (best)", ("GradCache (best)", "sentence-transformers (best)"), 1.4),
+BEST = (
+    "GradCache (best)",
+    "sentence-transformers (best)",
+    "sentence-transformers, by tokens (best)",
+)
+DEFAULT = ("GradCache (default)", "sentence-transformers (default)")
+GOALS: tuple[tuple[str, str, tuple[str, ...], float | None], ...] = (
+    ("W2", "polyqwen off (best)", BEST, 1.5),
+    ("W3", "polyqwen off (best)", DEFAULT, 2.5),
+    ("W3", "polyqwen off (best)", BEST, 1.4),
     ("W2", "polyqwen cached, chunk 8", ("sentence-transformers, chunk 8",), 1.25),
-    ("W3", "polyqwen cached (best)", ("GradCache (best)", "sentence-transformers (best)"), None),
+    ("W3", "polyqwen cached (best)", BEST, None),
 )
 
 
