@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn import functional as F
 
 from polyqwen.data.batch import TaskBatch
@@ -152,3 +154,25 @@ def _join(parts: list[TaskBatch]) -> TaskBatch:
         moved.append(part)
     columns = [[c for c in column if c is not None] for column in zip(*moved, strict=True)]
     return TaskBatch(*(torch.cat(column) if column else None for column in columns))  # type: ignore[arg-type]
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> None:
+    """Lets every process keep a part of each weight, its gradient and its optimizer state (FSDP2).
+
+    For a training step the weights are gathered once, and once its gradients are reduced. Gathering
+    layer by layer would hold less at a time, but ranks cut their batches into different numbers of
+    chunks (see `Collator`) and would wait for each other's collectives for ever.
+
+    FSDP2 takes no scalars: they become vectors of one, also in checkpoints, and load into scalars.
+
+    Args:
+        module: with a ``training_step``; changed in place.
+        mesh: the processes, one dimension.
+    """
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            if parameter.ndim == 0:
+                vector = nn.Parameter(parameter.detach()[None], parameter.requires_grad)
+                setattr(part, name, vector)
+    fully_shard(module, mesh=mesh)
+    register_fsdp_forward_method(module, "training_step")

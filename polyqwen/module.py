@@ -1,27 +1,30 @@
 """The model and its training step: embed every content once, losses per task, weigh, sum."""
 
-import copy
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
-from polyqwen.data.datamodule import View
-from polyqwen.distributed import gather_batch, world_size
+from polyqwen.distributed import gather_batch, shard, world_size
 from polyqwen.losses.library import available
 from polyqwen.losses.types import LossOutput, Pairs
-from polyqwen.metrics.space import SPACE_KEYS
 from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
+from polyqwen.metrics.views import View, ViewMetrics
 from polyqwen.models.inputs import Encoder
 from polyqwen.models.large_batch import LargeBatch
 from polyqwen.models.parted_projection import PartedProjection
+from polyqwen.pairs import by_task, select, similarity_gap
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Graph
 from polyqwen.weighting.record import WeightUpdate
@@ -115,7 +118,8 @@ class EmbeddingModule(pl.LightningModule):
         self.weight_update: WeightUpdate | None = None  # made within the last training step
         self._trusted: Batch | None = None
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
-        self._rows: dict[View, SplitMetrics] = {}  # what validation or test has seen so far
+        self._norm: Tensor | None = None  # the same on the device, until clipping has used it
+        self._seen = ViewMetrics({task: self.metric(task) for task in self.tasks})
         self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
 
     @property
@@ -270,6 +274,11 @@ class EmbeddingModule(pl.LightningModule):
         further = [name for name, task in self.streams.items() if name != task]
         self.weighting.bind(bounds, self.trainer.accumulate_grad_batches, further)
 
+    def configure_model(self) -> None:
+        """With a mesh of devices (``trainer=fsdp``) each process keeps a part of every weight."""
+        if self.device_mesh is not None and not isinstance(self, FSDPModule):
+            shard(self, self.device_mesh["data_parallel"])
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Tells which rows of the table of embeddings are whose prefix."""
         checkpoint["prefixes"] = self.prefixes
@@ -279,17 +288,46 @@ class EmbeddingModule(pl.LightningModule):
         head = nn.ModuleList([self.pooling, self.projection, self.losses])
         return self.optimizer(self.encoder, head)
 
+    def measure_gradients(self) -> float:
+        """The norm of all gradients, NaN without any: once per step, the one wait for the device.
+
+        The host has to know it to skip a step, and clipping reads it again in `gradient_norm`.
+        """
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self._norm = norm = get_total_norm(gradients) if gradients else None
+        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.gradient_norm = math.nan if whole is None else float(whole)
+        return self.gradient_norm
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm that was measured in this step; without one, as Lightning does."""
+        norm, self._norm = self._norm, None
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None  # 16-mixed
+        if norm is None or scaled or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        # below the limit the factor is 1: the host knows, so nothing has to be multiplied
+        elif gradient_clip_val and self.gradient_norm + 1e-6 > gradient_clip_val:
+            clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)
+
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the embedded pairs of one view (a task, or a task under an ablation)."""
-        self._collect(batch, self._views("dev")[dataloader_idx])
+        self._evaluate(batch, self._views("val")[dataloader_idx])
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """As `validation_step`, on the test split."""
-        self._collect(batch, self._views("test")[dataloader_idx])
+        self._evaluate(batch, self._views("test")[dataloader_idx])
+
+    def _evaluate(self, batch: Batch, view: View) -> None:
+        self._seen.update(view, self.evaluated_pairs(batch, view[0]))
 
     def _views(self, split: str) -> list[View]:
         # Lightning sets the trainer's data module without declaring it.
-        return cast(Any, self.trainer).datamodule.views(split)
+        return cast(Any, self.trainer).datamodule.views("dev" if split == "val" else split)
 
     def evaluated_pairs(self, batch: Batch, task: str) -> PairEmbeddings:
         """One task's rows as metrics take them; with logits where its loss has classes."""
@@ -306,25 +344,17 @@ class EmbeddingModule(pl.LightningModule):
             None if pairs.label is None else loss.logits(pairs.query),
         )
 
-    def _collect(self, batch: Batch, view: View) -> None:
-        self._collected(view).update(self.evaluated_pairs(batch, view[0]))
-
-    def _collected(self, view: View) -> SplitMetrics:
-        if view not in self._rows:
-            self._rows[view] = copy.deepcopy(self.metric(view[0]))
-        return self._rows[view]
-
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<task>/<metric>``, ``space/<task>/<monitor>`` and ``val/score``.
 
         The score is the mean over tasks of Spearman (scored pairs), macro-F1 (labels) or recall@1
         (the others).
         """
-        self._log_views("val", self._views("dev"))
+        self._log_views("val")
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/<task>/<metric>``; ``chance/…`` is kept for the trainer's caller only."""
-        self._log_views("test", self._views("test"))
+        self._log_views("test")
 
     def on_validation_end(self) -> None:
         """Lets the embeddings go, after the callbacks have seen them."""
@@ -334,82 +364,12 @@ class EmbeddingModule(pl.LightningModule):
         """As `on_validation_end`."""
         self.evaluated.clear()
 
-    def _log_views(self, split: str, views: Sequence[View]) -> None:
+    def _log_views(self, split: str) -> None:
         # Lightning's own clock is relative to the run; ours is absolute, so it is handed along.
-        values = {"step": float(self.step)}
-        chance: dict[str, float] = {}  # constants: for the final table, not for charts
-        main = []
-        for task, ablation in views:  # all ranks in this order, also one without rows of a view
-            metrics = self._collected((task, ablation))
-            name = task if ablation == "none" else f"{task}/{ablation}"
-            computed = metrics.compute()
-            assert metrics.computed_from is not None
-            self.evaluated[name] = metrics.computed_from
-            if metrics.main is not None and ablation == "none":
-                main.append(computed[metrics.main])
-            for key, value in computed.items():
-                monitor = split == "val" and key in SPACE_KEYS
-                values[f"{'space' if monitor else split}/{name}/{key}"] = value
-            if split == "test":
-                of_view = metrics.chance().items()
-                chance |= {f"chance/{name}/{key}": value for key, value in of_view}
-        values[f"{split}/score"] = sum(main) / len(main) if main else math.nan
-        self._rows.clear()
+        values = {"step": float(self.step)} | self._seen.scalars(split, self._views(split))
+        chance = self._seen.chance() if split == "test" else {}
+        self.evaluated.update(self._seen.take())
         # no sync_dist: computed from all ranks' rows already; Lightning warns when it is read
         warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")
         self.log_dict(values)
-        self.log_dict(chance, logger=False)
-
-
-def by_task(
-    tasks: Mapping[str, TaskBatch], order: Sequence[str]
-) -> tuple[Tensor, list[int], dict[str, TaskBatch]]:
-    """Gives every task its own copy of the contents it uses.
-
-    Args:
-        tasks: the batch's pairs.
-        order: all tasks of the run.
-
-    Returns:
-        The contents to take, one task's after the other's (M,); how many are each task's, in
-        ``order``; the pairs with their indices moved accordingly.
-    """
-    rows: list[Tensor] = []
-    sizes, moved = [], {}
-    for task in order:
-        if task not in tasks:
-            sizes.append(0)
-            continue
-        fields = {name: getattr(tasks[task], name) for name in ("query", "document", "negative")}
-        given = {name: index for name, index in fields.items() if index is not None}
-        used, place = torch.cat(list(given.values())).unique(return_inverse=True)
-        places = (place + sum(sizes)).split([len(index) for index in given.values()])
-        moved[task] = tasks[task]._replace(**dict(zip(given, places, strict=True)))
-        rows.append(used)
-        sizes.append(len(used))
-    return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64), sizes, moved
-
-
-def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:
-    """The pairs of one task out of the batch's embeddings."""
-    return Pairs(
-        query=embeddings[rows.query],
-        document=embeddings[rows.document],
-        query_key=rows.query_key,
-        document_key=rows.document_key,
-        score=rows.score,
-        negative=None if rows.negative is None else embeddings[rows.negative],
-        negative_key=rows.negative_key,
-        negative_row=rows.negative_row,
-        label=rows.label,
-    )
-
-
-@torch.no_grad()
-def similarity_gap(pairs: Pairs) -> Tensor:
-    """Mean cosine of a batch's pairs minus that of all other combinations: a scalar."""
-    cosines = pairs.query @ pairs.document.T  # (B, B)
-    rows = len(cosines)
-    matching = cosines.diagonal().mean()
-    others = (cosines.sum() - cosines.diagonal().sum()) / max(rows * (rows - 1), 1)
-    return matching - others
+        self.log_dict(chance, logger=False)  # constants: for the final table, not for charts

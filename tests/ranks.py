@@ -27,7 +27,7 @@ def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[
             process.start()
         results: dict[int, Any] = {}
         for _ in processes:
-            rank, value, error = answers.get(timeout=60)
+            rank, value, error = answers.get(timeout=300)
             assert error is None, f"rank {rank}: {error}"
             results[rank] = pickle.loads(value)
         for process in processes:

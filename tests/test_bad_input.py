@@ -94,6 +94,8 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
     "text in a list": ("optimizer.betas=[0.9,x]", ("optimizer.betas[1]", "a number", "'x'")),
     "text for a node": ("data.source=x", ("data.source", "_target_")),
     "unknown literal": ("trainer.precision=fp16", ("trainer.precision", "'bf16'")),
+    "unknown attention": ("model.encoder.attention=paked", ("encoder.attention", "'packed'")),
+    "unknown resizing": ("data.resize=cv2", ("data.resize", "pillow, torch")),
     "unknown ablation": ("ablations=[gray_pictures]", ("ablations[0]", "'grey_pictures'")),
     "ablation of two tasks": (
         "ablations=[wrong_prefix] task=[ocr] curriculum=single_phase",

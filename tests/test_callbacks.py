@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from polyqwen.callbacks.forgetting import ForgettingMonitor
 from polyqwen.callbacks.nonfinite import NonFiniteGuard
@@ -221,3 +222,50 @@ def test_callbacks_check_their_values() -> None:
         TaskBoost("text_pair", 10, factor=0.0)
     with pytest.raises(ValueError, match="max_bad_steps"):
         NonFiniteGuard(0)
+
+
+class NormCount(TorchDispatchMode):
+    """Counts how often norms of gradients are taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.calls += function is torch.ops.aten._foreach_norm.Scalar
+        return function(*args, **(kwargs or {}))
+
+
+class Clipped(pl.Callback):
+    """The norms of gradients when the optimizer has taken them, and what was measured before."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+        self.measured: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        squares = [p.grad.square().sum() for p in pl_module.parameters() if p.grad is not None]
+        self.norms.append(float(torch.stack(squares).sum().sqrt()))
+        self.measured.append(pl_module.gradient_norm)
+
+
+@pytest.mark.parametrize("limit", [0.01, 1e6])
+def test_gradients_are_measured_once_and_clipped_by_it(configure: Configure, limit: float) -> None:
+    clipped = Clipped()
+    schedule = [f"callbacks.gradient_clip.schedule.{end}={limit}" for end in ("start", "end")]
+    cfg = configure(*QUIET, *SHORT, *schedule, "weighting=static")
+    with NormCount() as count:
+        fit(cfg, clipped)
+    assert count.calls == len(clipped.norms) == 8
+    assert all(0.1 < norm < 1e5 for norm in clipped.measured), clipped.measured
+    expected = [min(limit, norm) for norm in clipped.measured]
+    assert clipped.norms == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_a_guard_lightning_clips(configure: Configure) -> None:
+    clipped = Clipped()
+    schedule = [f"callbacks.gradient_clip.schedule.{end}=0.01" for end in ("start", "end")]
+    fit(configure(*QUIET, *SHORT, *schedule, "callbacks.nonfinite=null"), clipped)
+    assert clipped.norms == pytest.approx([0.01] * 8, rel=1e-3)

@@ -9,7 +9,8 @@ from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
 from polyqwen.models import packing
-from polyqwen.models.compiling import blocks_of, compile_blocks
+from polyqwen.models.compiling import compile_blocks
+from polyqwen.models.layer_checkpointing import recomputable
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
 from polyqwen.models.vocabulary import Vocabulary
@@ -33,7 +34,7 @@ def rows_of(lengths: list[int]) -> list[list[int]]:
 
 
 def compiled(encoder: Qwen2VLEncoder, backend: str = "eager") -> Qwen2VLEncoder:
-    compile_blocks(blocks_of(encoder.model.language_model), backend)
+    compile_blocks(recomputable(encoder.model.language_model), backend)
     return encoder
 
 
@@ -56,7 +57,7 @@ def test_varied_lengths_take_one_graph_and_no_break() -> None:
         encoder.model.language_model.layers[0].mlp.up_proj.weight.grad,
         plain.model.language_model.layers[0].mlp.up_proj.weight.grad,
     )
-    assert len(blocks_of(encoder.model.language_model)) == 2
+    assert len(recomputable(encoder.model.language_model)) == 2
     assert breaks() == 0 and counters["stats"]["unique_graphs"] == 1
     with torch.no_grad():
         encoder.eval()(chunk, None)
@@ -98,6 +99,14 @@ def test_a_compiled_backward_under_autocast_equals_the_plain_one() -> None:
     assert_close(gradients[1], gradients[0], atol=1e-3 * float(gradients[0].norm()), rtol=2e-2)
 
 
+def test_compiled_blocks_are_computed_again_without_new_graphs() -> None:
+    encoder = compiled(encoder_of("sdpa"), "aot_eager")
+    for lengths in LENGTHS[:3]:
+        encoder.recompute_layers(True)
+        encoder(chunk_of(rows_of(lengths)), None).sum().backward()
+    assert breaks() == 0 and counters["stats"]["unique_graphs"] == 1
+
+
 def test_checkpoints_do_not_tell() -> None:
     vocabulary = Vocabulary(VOCAB, (), IMAGE)
     plain, encoder = (
@@ -109,7 +118,7 @@ def test_checkpoints_do_not_tell() -> None:
     plain.load_state_dict(encoder.state_dict())
 
     def marked(module: torch.nn.Module) -> list[bool]:
-        return [block._compiled_call_impl is not None for block in blocks_of(module)]
+        return [block._compiled_call_impl is not None for block in recomputable(module)]
 
     assert marked(encoder.model.language_model) == [True, True]
     assert not any(marked(plain.model) + marked(encoder.model.visual))

@@ -12,7 +12,7 @@ from polyqwen.callbacks.agreement import RankAgreement
 from polyqwen.data.batch import TaskBatch
 from polyqwen.distributed import gather_batch, gather_rows
 from polyqwen.losses.classification import ClassificationLoss
-from polyqwen.module import select
+from polyqwen.pairs import select
 from polyqwen.weighting.by_loss.static import StaticWeighting
 from tests.loss_cases import CASES
 from tests.ranks import on_ranks

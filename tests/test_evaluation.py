@@ -11,7 +11,7 @@ from polyqwen.evaluation import advantage, chance, choose, embed_view, measure
 from polyqwen.examples import gallery_rows
 from polyqwen.metrics.choice import hardest_queries, right_documents, spread_queries
 from polyqwen.metrics.types import PairEmbeddings
-from polyqwen.module import select
+from polyqwen.pairs import select
 from polyqwen.reporting.groups import group_rows, groups_markdown, groups_table
 
 

@@ -22,6 +22,11 @@ SMALL = "data.chunk_tokens=96"  # several chunks in a batch of a few rows
 MODELS = {
     "qwen2_vl": [SMALL, "model.encoder.freeze_vision=true"],
     "qwen2_vl, vision trained": [SMALL, "model.encoder.freeze_vision=false"],
+    "qwen2_vl, packed": [
+        SMALL,
+        "model.encoder.freeze_vision=true",
+        "model.encoder.attention=packed",
+    ],
     "qwen2_vl, dropout": [SMALL, "+model.encoder.config.text_config.attention_dropout=0.3"],
     "text, dropout": [
         SMALL,

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -195,3 +196,43 @@ def test_resume_auto_goes_on_with_the_newest_equal_run(
     assert f"going on with {tmp_path / 'a'}" in again
     other = run("train.py", *data, "seed=1", f"hydra.run.dir={tmp_path / 'c'}")
     assert "it differs in data.seed, seed" in other and "starting afresh" in other
+
+
+@pytest.mark.slow
+def test_two_nodes_are_one_run(folder: Path, cache: Path, tmp_path: Path) -> None:
+    """Two torchruns meet, as on two machines that share a disk; the oracle is one machine."""
+    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *QUICK, "weighting=static"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run"]
+    meeting = ["--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    job = ["--nproc-per-node=1", "train.py", *data, "trainer.devices=1", "trainer.num_nodes=2"]
+    nodes = [
+        subprocess.Popen(
+            [*launcher, *meeting, f"--node-rank={rank}", *job, f"log_dir={tmp_path / 'nodes'}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        texts = [node.communicate(timeout=240)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.returncode for node in nodes] == [0, 0], texts[0][-2000:] + texts[1][-2000:]
+    assert [text.count("run: ") for text in texts] == [1, 0]  # the first one speaks
+    (results,) = (tmp_path / "nodes").glob("*/*/results.json")
+    result = torchrun(*data, f"log_dir={tmp_path / 'one'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    (other,) = (tmp_path / "one").glob("*/*/results.json")
+    states = [
+        torch.load(path.parent / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (results, other)
+    ]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name

@@ -15,7 +15,7 @@ from polyqwen.models.adapters import AdaptedEncoder, LowRankLinear
 from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.models.projection import ResidualProjection
 from polyqwen.models.sharing import SoftSharing
-from polyqwen.module import select
+from polyqwen.pairs import select
 from tests.conftest import Configure
 
 TASKS = ("text_pair", "sentiment", "topic", "sentiment5", "intent")

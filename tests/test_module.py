@@ -10,8 +10,9 @@ from torch.testing import assert_close
 from polyqwen.cli.build import Parts, build
 from polyqwen.data.batch import Batch
 from polyqwen.data.dataset import MultiTaskDataset
-from polyqwen.module import EmbeddingModule, select, similarity_gap
+from polyqwen.module import EmbeddingModule
 from polyqwen.optimization import adamw, decays
+from polyqwen.pairs import select, similarity_gap
 from tests.conftest import Configure
 
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")

@@ -13,7 +13,7 @@ from polyqwen.cli.build import Parts, build
 from polyqwen.cli.objectives import Further, further_losses, weighting_node
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.module import select
+from polyqwen.pairs import select
 from polyqwen.schedules import constant
 from tests.conftest import Configure
 from tests.ranks import on_ranks

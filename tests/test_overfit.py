@@ -6,7 +6,7 @@ import torch
 from polyqwen.cli.build import build
 from polyqwen.data.dataset import MultiTaskDataset
 from polyqwen.losses.types import Pairs
-from polyqwen.module import select
+from polyqwen.pairs import select
 from tests.conftest import Configure
 
 ROWS = 32

@@ -88,7 +88,7 @@ def test_torch_resizes_as_pillow_does(pictures: Pictures, target: tuple[int, int
     assert ours.shape == (*target, 3) and theirs.std() > 10
     assert abs(ours - theirs).max() <= 2
     assert (ours != theirs).mean() < 0.02
-    with pytest.raises(ValueError, match="data.resize"):
+    with pytest.raises(ValueError, match=r"data\.resize"):
         Pictures(pictures.root, resize="cv2")
 
 

@@ -132,6 +132,16 @@ def test_bad_tasks_are_refused() -> None:
         Task({"query_text": "a"}, prefix="<x>", batch_size=0)
 
 
+def test_what_was_encoded_before_makes_no_other_table(tmp_path: Path) -> None:
+    write(tmp_path, ".jsonl")
+    reader, used = FolderSource(tmp_path).reader("pairs", "train"), tokens()
+    for _ in range(2):
+        prepare(reader, TASK, used, Pictures(tmp_path), tmp_path / "cache")
+    used.encode(["câu"])
+    prepare(reader, TASK, used, Pictures(tmp_path), tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
 def test_prepared_once_and_again_after_an_edit(tmp_path: Path) -> None:
     path, cache = write(tmp_path, ".jsonl"), tmp_path / "cache"
     source, pictures = FolderSource(tmp_path), Pictures(tmp_path)

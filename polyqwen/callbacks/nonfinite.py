@@ -4,7 +4,6 @@ import logging
 import math
 
 import lightning.pytorch as pl
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from polyqwen.module import EmbeddingModule
@@ -42,9 +41,7 @@ class NonFiniteGuard(pl.Callback):
     ) -> None:
         """Skips the step if it must be."""
         assert isinstance(pl_module, EmbeddingModule)
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norm = float(get_total_norm(gradients)) if gradients else math.nan
-        pl_module.gradient_norm = norm
+        norm = pl_module.measure_gradients()
         if math.isfinite(norm):
             self.in_a_row = 0
             return

@@ -1,6 +1,7 @@
 """Builds the parts of a run from its configuration."""
 
 import logging
+import os
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -9,16 +10,18 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.callbacks.agreement import RankAgreement
 from polyqwen.callbacks.interruption import SaveWhenInterrupted
 from polyqwen.callbacks.random_state import RandomState
+from polyqwen.callbacks.sharding import WholeInEvaluation
 from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
 from polyqwen.cli.objectives import further_losses, weighting_node
 from polyqwen.cli.settings import flat_settings
+from polyqwen.cli.sharding import check_sharding
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
@@ -96,14 +99,11 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     if precision == "auto":
         cuda = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
         precision = "bf16-mixed" if cuda else "32-true"
-    strategy = cfg.trainer.strategy
-    if strategy == "auto" and launched_outside():
-        # Buffers are equal on all ranks by construction; copying rank 0's would hide it if not.
-        limit = timedelta(seconds=cfg.process_group_timeout)
-        strategy = DDPStrategy(broadcast_buffers=False, timeout=limit, gradient_as_bucket_view=True)
+    sharded = cfg.trainer.strategy == "fsdp"
     return make(
         cfg.trainer,
-        strategy=strategy,
+        strategy=_strategy(cfg),
+        inference_mode=not sharded,  # weights gathered in it could not be trained on later
         precision=precision,
         max_steps=steps,
         # Lightning counts loader batches here, not optimizer steps
@@ -116,6 +116,23 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         callbacks=build_callbacks(cfg),
         logger=[make(node) for node in cfg.logger.values() if node],
     )
+
+
+def _strategy(cfg: DictConfig) -> Any:
+    """How the processes of a run are joined."""
+    limit = timedelta(seconds=cfg.process_group_timeout)
+    if cfg.trainer.strategy == "fsdp":
+        check_sharding(resolved(cfg))
+        return ModelParallelStrategy(
+            data_parallel_size=int(os.environ["WORLD_SIZE"]),
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            timeout=limit,
+        )
+    if cfg.trainer.strategy == "auto" and launched_outside():
+        # Buffers are equal on all ranks by construction; copying rank 0's would hide it if not.
+        return DDPStrategy(broadcast_buffers=False, timeout=limit, gradient_as_bucket_view=True)
+    return cfg.trainer.strategy
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
@@ -131,6 +148,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     return [
         RankAgreement(settings),
         RandomState(cfg.seed),
+        *([WholeInEvaluation()] if cfg.trainer.strategy == "fsdp" else []),
         *(make(node, **told.get(str(name), {})) for name, node in nodes),
         SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints" / "last.ckpt"),
     ]

@@ -25,6 +25,7 @@ from polyqwen.metrics.choice import hardest_queries, spread_queries
 from polyqwen.metrics.similarity import similarity_samples
 from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
+from polyqwen.metrics.views import name_of
 from polyqwen.reporting.curves import plot_curves
 from polyqwen.reporting.gallery import plot_gallery
 from polyqwen.reporting.groups import groups_markdown, groups_table
@@ -109,10 +110,8 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
 
 def _embed(parts: Parts, split: str, views: Sequence[View]) -> Views:
     return {
-        task if ablation == "none" else f"{task}/{ablation}": evaluation.embed_view(
-            parts.model, parts.data.eval_loader(split, (task, ablation))
-        )
-        for task, ablation in views
+        name_of(view): evaluation.embed_view(parts.model, parts.data.eval_loader(split, view))
+        for view in views
     }
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from polyqwen.data.types import Example
 
 log = logging.getLogger(__name__)
 POLICIES = ("error", "skip")
+REMEMBERED = 65_536  # pictures whose fault is not looked for again
 
 
 class BadPictures(NamedTuple):
@@ -50,7 +51,7 @@ class Sieve:
         self.first = ""
 
     def __iter__(self) -> Iterator[tuple[str, Example]]:
-        fault = cache(self._fault)  # a picture serves many questions
+        fault = lru_cache(REMEMBERED)(self._fault)  # a picture serves many questions
         for where, example in self._examples:
             self.rows += 1
             contents = (example.query, example.positive, *example.negatives)

@@ -10,7 +10,6 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from polyqwen.data.adaptive_sampling import AdaptiveSampling
@@ -19,8 +18,9 @@ from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
+from polyqwen.data.eval_batches import RowBatches
 from polyqwen.data.labels import LabelBook
-from polyqwen.data.permutation import easy_first
+from polyqwen.data.permutation import Rows
 from polyqwen.data.pictures import Pictures, Resize
 from polyqwen.data.prepare import prepare
 from polyqwen.data.sampler import MicroBatchSampler, StepSampler
@@ -127,7 +127,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             pad_to_multiple=pad_to_multiple,
         )
         self.ablations: dict[str, Sequence[Ablation]] = {"dev": [], "test": []}
-        self._split: dict[str, tuple[list[int], list[int]]] = {}
+        self._split: dict[str, tuple[Rows, Rows]] = {}
         self._tables: dict[tuple[str, str], Dataset] = {}
 
     def views(self, split: str) -> list[View]:
@@ -196,7 +196,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             self.seed,
             {name: count * cells for name, count in own.items() if count},
             self.sampling,
-            {name: easy_first(dataset.difficulty(name), self.seed, name) for name in easy},
+            {name: dataset.easy_first(name, self.seed) for name in easy},
         )
         sampler = MicroBatchSampler(
             self._steps,
@@ -269,12 +269,10 @@ class CurriculumDataModule(pl.LightningDataModule):
         task, ablation = view
         dataset = MultiTaskDataset({task: self.table(task, split)}, ablation, self._next(task))
         costs = dataset.costs(task)
-        free = np.arange(len(costs)) if split != "dev" else np.array(self._dev_rows(task)[1])
+        free = np.arange(len(costs)) if split != "dev" else self._dev_rows(task)[1]
         chosen = free[np.random.default_rng(0).permutation(len(free))[:limit]]
         rows = self._own(chosen[np.argsort(costs[chosen], kind="stable")])
-        size = self.eval_batch_size
-        batches = [[(task, r) for r in rows[i : i + size]] for i in range(0, len(rows), size)]
-        return self._loader(dataset, batches, only=task)
+        return self._loader(dataset, RowBatches(task, rows, self.eval_batch_size), only=task)
 
     def _next(self, task: str) -> str | None:
         """The task after this one in their order, the first after the last; None if it is alone."""
@@ -294,22 +292,23 @@ class CurriculumDataModule(pl.LightningDataModule):
                 "data.train_on_trusted to false"
             )
         dataset = MultiTaskDataset(self.tables("dev"))
-        rows = [(t, r) for t in self.tasks for r in self._own(np.array(self._dev_rows(t)[0]))]
+        rows = [(t, r) for t in self.tasks for r in self._own(self._dev_rows(t)[0]).tolist()]
         return self.collator(dataset.__getitems__(rows))
 
-    def _dev_rows(self, task: str) -> tuple[list[int], list[int]]:
+    def _dev_rows(self, task: str) -> tuple[Rows, Rows]:
         """Trusted rows, and those left to choose checkpoints by."""
         if task not in self._split:
             table = self.table(task, "dev")
-            self._split[task] = trusted_split(table, self.trusted_rows) if len(table) else ([], [])
+            count = self.trusted_rows if len(table) else 0
+            self._split[task] = trusted_split(table, count)
         return self._split[task]
 
-    def _own(self, rows: NDArray[np.int64]) -> list[int]:
+    def _own(self, rows: Rows) -> Rows:
         """This process's share of some rows."""
         rank, world = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
-        return rows[rank::world].tolist()
+        return rows[rank::world]
 
     def _loader(
         self, dataset: MultiTaskDataset, batches: Any, only: str | None = None

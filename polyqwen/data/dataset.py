@@ -9,6 +9,9 @@ from datasets import Dataset as Table
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from polyqwen.data.beside import kept_array
+from polyqwen.data.permutation import easy_first
+
 Ablation = Literal["none", "shuffled_pictures", "grey_pictures", "no_question", "wrong_prefix"]
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 OF_PICTURES: tuple[Ablation, ...] = ("shuffled_pictures", "grey_pictures", "no_question")
@@ -99,6 +102,13 @@ class MultiTaskDataset(Dataset[Row]):
     def costs(self, task: str) -> NDArray[np.int64]:
         """Tokens of each row, a measure of its work: (rows,)."""
         return np.asarray(self.tables[task].data.column("cost"), dtype=np.int64)
+
+    def easy_first(self, task: str, seed: int) -> NDArray[np.int64]:
+        """The rows from easy to hard, sorted once and read from the disk since: (rows,)."""
+        name = f"easy-{task}-{seed}"
+        return kept_array(
+            self.tables[task], name, lambda: easy_first(self.difficulty(task), seed, task)
+        )
 
     def difficulty(self, task: str) -> NDArray[np.float64]:
         """How hard each row is: its column, or its length where rows have none; (rows,)."""

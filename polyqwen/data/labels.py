@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
-import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 
-from polyqwen.data.subset import subset, unique_labels
+from polyqwen.data.subset import label_counts, subset
 from polyqwen.data.task import Task
 
 Labels = Mapping[str, str]  # label → class
@@ -68,17 +66,14 @@ class LabelBook:
         """The rows that the sampler draws for a task, out of its folder's; possibly none."""
         if not self.shares_rows(name):
             return table
-        kinds, kind_of = unique_labels(table)
-        wanted = np.array([self._takes(name, labels) for labels in kinds], dtype=bool)
-        mask: NDArray[np.bool_] = wanted[kind_of] if len(kinds) else np.zeros(0, dtype=bool)
-        return subset(table, mask)
+        return subset(table, lambda labels: self._takes(name, labels))
 
     def missing(self, name: str, table: Dataset) -> str:
         """What to say of a task that has no row in a folder's table."""
         label = self.tasks[name].label
         if label is None:
             return "every row has a label; use unlabelled_only: false to draw them all"
-        there = sorted({found for labels in unique_labels(table)[0] for found in labels})
+        there = sorted({found for labels, _ in label_counts(table) for found in labels})
         near = get_close_matches(label, there, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"labels there: {', '.join(there) or '–'}"
         return f"no row has the label {label!r}; {hint}"

@@ -115,7 +115,7 @@ class PassOrder:
     def _plain(self, number: int, places: Rows) -> Rows:
         """Rows of a pass as if there were none before it."""
         if number == 0 and self.first is not None:
-            return self.first[places]
+            return np.asarray(self.first[places])
         return permute(places, self.rows, round_keys(self.seed, self.task, number))
 
     def _head(self, number: int) -> Rows:

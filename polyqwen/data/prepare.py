@@ -2,12 +2,13 @@
 
 The file is named by everything it depends on, so an edited data set or another tokenizer makes a
 new one. It is written under a temporary name and renamed: a killed preparation leaves nothing
-behind that could be taken for a whole one.
+behind that could be taken for a whole one. Rows stream through, so memory does not grow with them.
 """
 
 import hashlib
 import json
-import os
+import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from polyqwen.data.bad_pictures import BadPictures, Sieve, report
+from polyqwen.data.beside import written
 from polyqwen.data.labels import check_classes
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.readers.base import Reader
@@ -24,8 +26,13 @@ from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
 from polyqwen.data.types import Content, Example
 
+log = logging.getLogger(__name__)
 VERSION = 2  # raise when the columns or their meaning change
-ROWS = 1000  # rows tokenised and written at a time
+ROWS = 1000  # rows tokenised at a time
+# Rows and bytes of a record batch. Opening a table reads the header of each of its batches, so few
+# large ones keep that short; preparing holds one of them.
+BATCH_ROWS, BATCH_BYTES = 65_536, 64 << 20
+PROGRESS = 30.0  # seconds between lines of a long preparation
 
 CONTENT = pa.struct(
     [
@@ -86,16 +93,16 @@ def prepare(
     path = cache / f"{name}.arrow"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        temporary = cache / f"{name}.{os.getpid()}.tmp"
-        try:
+        log.info("preparing %s, once", reader)
+        start = time.monotonic()
+        with written(path) as temporary:
             examples = _examples(reader, task, classes)
             sieve = Sieve(examples, pictures)
-            _write(temporary, sieve if skip else examples, task, tokens, pictures)
+            stream = _tables(sieve if skip else examples, task, tokens, pictures)
+            rows = _write(temporary, _reported(stream, str(reader)))
             if skip:  # before the table: one without its counts would pass as whole
                 sieve.write(path.with_suffix(".json"))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        log.info("prepared %d rows in %.1f s: %s", rows, time.monotonic() - start, path)
     if skip:
         report(path.with_suffix(".json"), str(reader), bad)
     dataset = Dataset.from_file(str(path))
@@ -113,18 +120,43 @@ def _examples(
         yield where, example
 
 
-def _write(
-    path: Path,
-    examples: Iterable[tuple[str, Example]],
-    task: Task,
-    tokens: Tokens,
-    pictures: Pictures,
-) -> None:
+def _tables(
+    examples: Iterable[tuple[str, Example]], task: Task, tokens: Tokens, pictures: Pictures
+) -> Iterator[pa.Table]:
+    """Prepared rows, some at a time."""
     stream = iter(examples)
+    while rows := list(islice(stream, ROWS)):
+        yield pa.Table.from_pylist(_rows(rows, task, tokens, pictures), schema=SCHEMA)
+
+
+def _reported(tables: Iterable[pa.Table], what: str) -> Iterator[pa.Table]:
+    """The same tables, with a line now and then on how far they are."""
+    rows, start = 0, time.monotonic()
+    told = start
+    for table in tables:
+        yield table
+        rows += len(table)
+        if (now := time.monotonic()) - told >= PROGRESS:
+            told = now
+            log.info("%s: %d rows prepared, %.0f a second", what, rows, rows / (now - start))
+
+
+def _write(path: Path, tables: Iterable[pa.Table]) -> int:
+    """Writes record batches of a good size; returns the number of rows."""
+    rows, held = 0, [SCHEMA.empty_table()]
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
-        while rows := list(islice(stream, ROWS)):
-            table = pa.Table.from_pylist(_rows(rows, task, tokens, pictures), schema=SCHEMA)
-            writer.write_table(table)
+
+        def flush() -> None:
+            writer.write_table(pa.concat_tables(held).combine_chunks())
+            held[:] = [SCHEMA.empty_table()]
+
+        for table in tables:
+            held.append(table)
+            rows += len(table)
+            if sum(map(len, held)) >= BATCH_ROWS or sum(t.nbytes for t in held) >= BATCH_BYTES:
+                flush()
+        flush()
+    return rows
 
 
 def _rows(

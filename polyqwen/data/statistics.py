@@ -2,13 +2,19 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
+from numpy.typing import NDArray
 from rich.table import Table
 
-from polyqwen.data.subset import unique_labels
+from polyqwen.data.beside import kept_json
+from polyqwen.data.subset import label_counts
+
+SCORE_STEPS = 1000  # scores are counted to this part of one
+QUARTILES = (0.25, 0.5, 0.75)
 
 
 class TaskStatistics(NamedTuple):
@@ -16,7 +22,7 @@ class TaskStatistics(NamedTuple):
 
     rows: int
     share: float  # of all training rows
-    distinct_documents: int
+    distinct_documents: int  # an estimate above 65,536, see `DistinctCount`
     tokens: float  # mean per row, both sides, pictures included
     tokens_p95: float
     pictures: float  # share of rows whose query or document has one
@@ -33,34 +39,91 @@ def task_statistics(
 
 
 def _one(table: Dataset, total: int, label: str | None) -> TaskStatistics:
-    data = table.data
-    cost = np.asarray(data.column("cost"))
-    query, document = (
-        data.column("query").combine_chunks(),
-        data.column("document").combine_chunks(),
-    )
-    keys = np.asarray(document.field("key"))
-    pictures = np.maximum(np.asarray(query.field("height")), np.asarray(document.field("height")))
-    score = data.column("score")
-    scores = None if score.null_count else np.quantile(np.asarray(score), [0.25, 0.5, 0.75])
+    measured = kept_json(table, "statistics", lambda: _measured(table))
+    scores = measured.pop("scores")
     return TaskStatistics(
         rows=len(table),
         share=len(table) / total,
-        distinct_documents=len(np.unique(keys)),
-        tokens=float(cost.mean()),
-        tokens_p95=float(np.quantile(cost, 0.95)),
-        pictures=float((pictures > 0).mean()),
-        scores=None if scores is None else (float(scores[0]), float(scores[1]), float(scores[2])),
+        scores=None if scores is None else (scores[0], scores[1], scores[2]),
         classes={} if label is None else _classes(table, label),
+        **measured,
     )
 
 
+def _measured(table: Dataset) -> dict[str, Any]:
+    """What takes a look at every row: batch by batch, in memory that does not grow with them."""
+    pictured, documents = 0, DistinctCount()
+    costs, scores = np.zeros(0, np.int64), np.zeros(SCORE_STEPS + 1, np.int64)  # histograms
+    unscored = 0
+    for batch in table.data.table.select(["query", "document", "score", "cost"]).to_batches():
+        query, document, score, cost = batch.columns
+        documents.add(np.asarray(_field(document, "key")))
+        heights = [np.asarray(_field(side, "height")) for side in (query, document)]
+        pictured += int((np.maximum(*heights) > 0).sum())
+        costs = _added(costs, np.bincount(np.asarray(cost)))
+        unscored += score.null_count
+        given = np.asarray(score.drop_null(), dtype=np.float64)
+        scores = _added(scores, np.bincount(np.rint(given * SCORE_STEPS).astype(np.int64)))
+    return {
+        "distinct_documents": documents.estimate(),
+        "tokens": float(np.arange(len(costs)) @ costs / len(table)),
+        "tokens_p95": _quantile(costs, 0.95),
+        "pictures": pictured / len(table),
+        "scores": None if unscored else [_quantile(scores, q) / SCORE_STEPS for q in QUARTILES],
+    }
+
+
+def _field(side: pa.StructArray, name: str) -> pa.Array:
+    return side.flatten()[side.type.get_field_index(name)]
+
+
+def _added(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of two histograms that may differ in length."""
+    total = np.zeros(max(len(first), len(second)), np.int64)
+    total[: len(first)] += first
+    total[: len(second)] += second
+    return total
+
+
+def _quantile(histogram: NDArray[np.int64], q: float) -> float:
+    """Interpolated between neighbours, as `numpy.quantile` does with the values themselves."""
+    ends = np.cumsum(histogram)
+    place = q * (ends[-1] - 1)
+    low, high = np.searchsorted(ends, [np.floor(place), np.ceil(place)], side="right").tolist()
+    return low + (high - low) * (place - float(np.floor(place)))
+
+
+class DistinctCount:
+    """Estimates how many different 64-bit hashes a stream holds, from its smallest ones.
+
+    With the k smallest different hashes kept, scaled to (0, 1]: (k - 1) / the k-th of them, with a
+    relative error of about 1 / sqrt(k); exact below k (Bar-Yossef et al. 2002, "Counting distinct
+    elements in a data stream").
+
+    Args:
+        kept: k, >= 2.
+    """
+
+    def __init__(self, kept: int = 1 << 16) -> None:
+        self._kept, self._smallest = kept, np.zeros(0, np.uint64)
+
+    def add(self, hashes: NDArray[np.int64]) -> None:
+        """Adds (n,) hashes."""
+        smallest = np.concatenate([self._smallest, hashes.view(np.uint64)])
+        self._smallest = np.unique(smallest)[: self._kept]
+
+    def estimate(self) -> int:
+        """How many different ones were added."""
+        if len(self._smallest) < self._kept:
+            return len(self._smallest)
+        return round((self._kept - 1) / (float(self._smallest[-1]) / 2.0**64))
+
+
 def _classes(table: Dataset, label: str) -> dict[str, int]:
-    kinds, kind_of = unique_labels(table)
     counts: Counter[str] = Counter()
-    for labels, rows in zip(kinds, np.bincount(kind_of, minlength=len(kinds)), strict=True):
+    for labels, rows in label_counts(table):
         if label in labels:
-            counts[labels[label]] += int(rows)
+            counts[labels[label]] += rows
     return dict(counts.most_common())
 
 

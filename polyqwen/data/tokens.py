@@ -45,6 +45,9 @@ class Tokens:
         before = len(self.tokenizer)
         if prefix_mode == "token":
             self.tokenizer.add_tokens(list(prefixes.values()), special_tokens=True)
+        # now, and once: encoding leaves its truncation in the tokenizer's state
+        state = self.tokenizer.backend_tokenizer.to_str() + f"|{max_tokens}"
+        self._fingerprint = hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
         self.new_tokens = {
             cast(str, self.tokenizer.convert_ids_to_tokens(i)): i
             for i in range(before, len(self.tokenizer))
@@ -87,8 +90,7 @@ class Tokens:
 
     def fingerprint(self) -> str:
         """Changes whenever the ids of any text could change (prefixes are added later)."""
-        state = self.tokenizer.backend_tokenizer.to_str() + f"|{self.max_tokens}"
-        return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
+        return self._fingerprint
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts, cut to `max_tokens`; a spelled-out special token stays plain text."""

@@ -1,12 +1,19 @@
 """A few held-out rows that may steer the training: never trained on, never used to judge it."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset as Table
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 
-def trusted_split(table: Table, count: int, seed: int = 0) -> tuple[list[int], list[int]]:
+def trusted_split(
+    table: Table, count: int, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Divides a split so that no picture and no text query is on both sides.
 
     Rows that share a picture stay together, and without pictures rows that share a text of either
@@ -23,48 +30,45 @@ def trusted_split(table: Table, count: int, seed: int = 0) -> tuple[list[int], l
     Raises:
         ValueError: fewer than ``count`` rows would be left on either side.
     """
+    rows = np.arange(len(table))
     if count == 0:
-        return [], list(range(len(table)))
-    groups = _groups(_contents(table))
-    order = np.random.default_rng(seed).permutation(max(groups) + 1 if groups else 0)
-    members: dict[int, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    trusted: list[int] = []
-    for group in order.tolist():
-        if len(trusted) < count:
-            trusted += members[group]
-    others = sorted(set(range(len(table))) - set(trusted))
-    if len(trusted) < count or len(others) < count:
+        return rows[:0], rows
+    groups = _groups(*_contents(table))
+    sizes = np.bincount(groups)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    before = np.cumsum(sizes[order]) - sizes[order]  # rows of the groups taken earlier
+    chosen = np.isin(groups, order[before < count])
+    trusted, others = rows[chosen], rows[~chosen]
+    if min(len(trusted), len(others)) < count:
         raise ValueError(
             f"data.trusted_rows={count} would leave {len(others)} of {len(table)} dev rows to "
             "choose checkpoints by; give more dev rows or trust fewer"
         )
-    return sorted(trusted), others
+    return trusted, others
 
 
-def _contents(table: Table) -> list[list[Hashable]]:
-    """What ties each row to others."""
-    ties: list[list[Hashable]] = []
-    for query, document in zip(table["query"], table["document"], strict=True):
-        pictures = [side["image"] for side in (query, document) if side["image"] is not None]
-        ties.append(pictures or [query["key"], document["key"]])
-    return ties
+def _contents(table: Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What ties each row to others, as two numbers: (rows,) and (rows,); those of texts are < 0."""
+    sides = [table.data.column(name) for name in ("query", "document")]
+    first, second = _numbered([pc.struct_field(s, "image").cast(pa.string()) for s in sides])
+    texts = [-1 - numbers for numbers in _numbered([pc.struct_field(s, "key") for s in sides])]
+    # with one picture it stands twice
+    one, other = np.where(first < 0, second, first), np.where(second < 0, first, second)
+    return np.where(one < 0, texts[0], one), np.where(one < 0, texts[1], other)
 
 
-def _groups(ties: Sequence[Sequence[Hashable]]) -> list[int]:
-    """A number for each row, equal for rows that are tied over any chain of contents."""
-    parent = list(range(len(ties)))
+def _numbered(columns: Sequence[pa.ChunkedArray]) -> list[NDArray[np.int64]]:
+    """Equal values of columns of one length get equal numbers >= 0, null gets -1."""
+    whole = pa.concat_arrays([chunk for column in columns for chunk in column.chunks])
+    codes = pc.fill_null(whole.dictionary_encode().indices, -1)
+    return np.split(np.asarray(codes, dtype=np.int64), len(columns))
 
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
 
-    first: dict[Hashable, int] = {}
-    for row, contents in enumerate(ties):
-        for content in contents:
-            parent[root(row)] = root(first.setdefault(content, row))
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(row), len(numbers)) for row in range(len(ties))]
+def _groups(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number for each row, equal for rows tied over any chain, in the order of first rows."""
+    contents, nodes = np.unique(np.concatenate([one, other]), return_inverse=True)
+    ends = np.split(nodes, 2)
+    ties = coo_array((np.ones(len(one), bool), (ends[0], ends[1])), shape=(len(contents),) * 2)
+    _, part = connected_components(ties, directed=False)
+    _, first, group = np.unique(part[ends[0]], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]

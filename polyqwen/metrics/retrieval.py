@@ -44,17 +44,20 @@ def expected_reciprocal_rank(ranks: Ranks) -> Tensor:
 
     Over the places j = 1 … tied of the best one's ties: Σ_j P(first relevant at j) / (above + j).
     """
-    cases = torch.stack([ranks.above[ranks.best], ranks.tied[ranks.best], ranks.relevant_tied])
-    cases, case_of = torch.unique(cases, dim=1, return_inverse=True)  # (3, U), (Q,)
-    values = torch.full((cases.shape[1],), torch.nan, dtype=torch.float64)  # (U,)
-    for i, (above, tied, relevant) in enumerate(cases.T.tolist()):
-        if tied:
-            place = torch.arange(tied + 1)
-            missed = _missed(
-                torch.full_like(place, tied), torch.full_like(place, relevant), place
-            )  # (tied + 1,)
-            values[i] = ((missed[:-1] - missed[1:]) / (above + place[1:])).sum()
-    return values[case_of]
+    above, tied = ranks.above[ranks.best], ranks.tied[ranks.best]  # (Q,)
+    values = torch.where(tied == 1, 1.0 / (above + 1.0).double(), torch.nan)  # (Q,), most of them
+    shared = (tied > 1).nonzero().flatten()
+    cases = torch.stack([above, tied, ranks.relevant_tied])[:, shared]
+    cases, case_of = torch.unique(cases, dim=1, return_inverse=True)  # (3, U)
+    expected = torch.full((cases.shape[1],), torch.nan, dtype=torch.float64)  # (U,)
+    for i, (before, alike, relevant) in enumerate(cases.T.tolist()):
+        place = torch.arange(alike + 1)
+        missed = _missed(
+            torch.full_like(place, alike), torch.full_like(place, relevant), place
+        )  # (tied + 1,)
+        expected[i] = ((missed[:-1] - missed[1:]) / (before + place[1:])).sum()
+    values[shared] = expected[case_of]
+    return values
 
 
 def expected_ndcg(ranks: Ranks, k: int = NDCG_AT) -> Tensor:

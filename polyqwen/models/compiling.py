@@ -3,12 +3,6 @@
 from collections.abc import Iterable
 
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
-
-
-def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The transformer blocks of a Hugging Face model, in order."""
-    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
 def compile_blocks(blocks: Iterable[nn.Module], backend: str = "inductor") -> None:

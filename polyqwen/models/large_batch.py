@@ -116,16 +116,17 @@ class LargeBatch:
         parameters: Sequence[Tensor],
     ) -> str:
         """The first mode that fits the budget; measured on one chunk, at the first step."""
+        packed = getattr(encoder, "packs", False)
+        sizes = [tokens_of(chunk, packed) for chunk in chunks]
         first = self._bytes_per_token is None
         if self._bytes_per_token is None:
-            smallest = min(chunks, key=lambda chunk: chunk.ids.numel())
+            smallest = chunks[sizes.index(min(sizes))]
             encoder.recompute_layers(False)
             kept = saved_bytes(encode, *store.of(smallest), parameters)
-            self._bytes_per_token = kept / smallest.ids.numel()
+            self._bytes_per_token = kept / min(sizes)
         if self._budget is None:
             free = free_memory(chunks[0].ids.device) - _to_come(parameters)
             self._budget = SAFETY * max(free, 0.0)
-        sizes = [chunk.ids.numel() for chunk in chunks]
         full = self._bytes_per_token * sum(sizes)
         inputs = 4.0 * encoder.hidden_size * encoder.recomputable_layers * sum(sizes)
         layered = inputs + self._bytes_per_token * max(sizes)
@@ -142,6 +143,12 @@ class LargeBatch:
                 *(value / 2**30 for value in (full, layered, self._budget)),
             )
         return mode
+
+
+def tokens_of(chunk: Chunk, packed: bool) -> int:
+    """Tokens that an encoder computes, at least 1."""
+    known = packed and chunk.lengths is not None
+    return max(sum(chunk.lengths or ()) if known else chunk.ids.numel(), 1)
 
 
 def saved_bytes(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import Qwen2VLConfig, Qwen2VLModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from polyqwen.models.compiling import blocks_of, compile_blocks
+from polyqwen.models.compiling import compile_blocks
 from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.layer_checkpointing import recomputable, recompute
 from polyqwen.models.loading import load_pretrained
@@ -67,7 +67,7 @@ class Qwen2VLEncoder(nn.Module):
             merge = model.visual.config.spatial_merge_size
             self._cache = VisionCache(vision_cache, model.visual, merge)
         if compile:
-            compile_blocks(blocks_of(model.language_model))
+            compile_blocks(recomputable(model.language_model))
 
     @classmethod
     def from_pretrained(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from polyqwen.models.compiling import blocks_of, compile_blocks
+from polyqwen.models.compiling import compile_blocks
 from polyqwen.models.inputs import Chunk, Images
 from polyqwen.models.layer_checkpointing import recomputable, recompute
 from polyqwen.models.loading import load_pretrained
@@ -47,7 +47,7 @@ class TextEncoder(nn.Module):
             model.register_module("pooler", None)
         grow_vocabulary(model, vocabulary)
         if compile:
-            compile_blocks(blocks_of(model))
+            compile_blocks(recomputable(model))
 
     @classmethod
     def from_pretrained(

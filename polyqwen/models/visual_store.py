@@ -65,13 +65,13 @@ def split_images(images: Images, patches: int | None) -> list[Images]:
     if patches is None or len(images.patches) <= patches:
         return [images]
     parts: list[list[int]] = [[]]
-    for size in images.grid.prod(-1).tolist():
+    for size in images.lengths or images.grid.prod(-1).tolist():
         if parts[-1] and sum(parts[-1]) + size > patches:
             parts.append([])
         parts[-1].append(size)
     cut = images.patches.split([sum(part) for part in parts])
     grids = images.grid.split([len(part) for part in parts])
-    return [Images(p, g) for p, g in zip(cut, grids, strict=True)]
+    return [Images(*part) for part in zip(cut, grids, parts, strict=True)]
 
 
 def to_host(features: Tensor) -> Tensor:
