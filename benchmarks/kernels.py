@@ -23,6 +23,7 @@ from benchmarks.suite.model import TINY, build
 from benchmarks.suite.runner import Step, interleave
 from benchmarks.suite.workloads import CPU, collator, pairs
 from polyqwen.models.inputs import Chunk, Images
+from polyqwen.models.patch_embedding import IMAGE_MEAN, IMAGE_STD
 
 RESULTS = Path(__file__).parent / "results"
 PAIRS, WARM, AGREE = 24, 1, 1e-4
@@ -33,8 +34,9 @@ def towers(module: Any, images: Images) -> dict[str, Step]:
     encoder = module.encoder
     published = Qwen2VLModel(encoder.model.config).visual.eval()
     published.load_state_dict(encoder.model.visual.state_dict())
-    ours = encoder.model.visual.patch_embed
-    frame = ((images.patches - ours.mean) / ours.std).unflatten(1, (3, 1, -1))  # (P, 3, 1, patch²)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
+    patches = images.patches.unflatten(1, (3, 1, -1))  # (P, 3, 1, patch²)
+    frame = (patches / 255.0 - mean) / std
     pixels = frame.expand(-1, -1, 2, -1).flatten(1)  # (P, 3 · 2 · patch²)
 
     @torch.no_grad()
