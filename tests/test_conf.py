@@ -21,7 +21,7 @@ OPTIONS = sorted(
     f"{group}={path.stem}"
     for group in (*GROUPS, *PARTS, "experiment", "hparams_search", "study")
     for path in (CONF / group).glob("*.yaml")
-    if path.stem != "base"
+    if path.stem not in ("base", "choosing")
 )
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 GIVEN = {  # what the build adds to a node's keys
