@@ -15,7 +15,10 @@ from polyqwen.cli.study.composing import compose_all
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
-GROUPS = ("data", "curriculum", "weighting", "optimizer", "callbacks", "trainer", "logger", "model")
+GROUPS = (
+    *("data", "curriculum", "weighting", "library", "large_batch", "optimizer", "callbacks"),
+    *("trainer", "logger", "model"),
+)
 PARTS = ("model/encoder", "model/pooling", "model/projection", "model/sharing", "data/sampling")
 OPTIONS = sorted(
     f"{group}={path.stem}"
