@@ -12,6 +12,9 @@ from polyqwen.reporting.style import MUTED, figure_style, panels, save, task_col
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NAMED = 7  # losses with a colour of their own
+OTHERS = "#c8c8c8"
+
 
 def write_choices(csv_path: Path, out: Path) -> list[Path]:
     """Writes ``choices.png`` and ``choices.md``, and returns where."""
@@ -23,16 +26,18 @@ def write_choices(csv_path: Path, out: Path) -> list[Path]:
 
 
 def plot_choices(choices: Choices, out: Path) -> Path:
-    """Shares stacked over time, and each loss's agreement with the trusted rows below it.
+    """Shares stacked over time, and each loss's agreement with the trusted rows beside it.
 
-    A loss is drawn thin and dotted while it is switched off.
+    A loss is drawn thin and dotted while it is switched off. Of many losses those with the largest
+    shares have a colour of their own.
     """
     losses = sorted(choices.share, key=lambda loss: -mean_of(choices.share[loss]))
-    colours = task_colours(losses)
+    named, others = losses[:NAMED], losses[NAMED:]
+    colours = dict.fromkeys(others, OTHERS) | task_colours(named)
     with figure_style():
         figure, axes = panels(2, width=4.8, height=3.4)
-        _stack(axes[0], choices.share, losses, colours)
-        for loss in losses:
+        _stack(axes[0], choices.share, named, others, colours)
+        for loss in [*others, *named]:
             if loss in choices.agreement:
                 _agreement(axes[1], choices, loss, colours[loss])
         axes[0].set_title("Share of the step")
@@ -48,17 +53,27 @@ def plot_choices(choices: Choices, out: Path) -> Path:
 
 
 def _stack(
-    ax: "Axes", share: Mapping[str, Series], losses: list[str], colours: Mapping[str, str]
+    ax: "Axes",
+    share: Mapping[str, Series],
+    named: list[str],
+    others: list[str],
+    colours: Mapping[str, str],
 ) -> None:
     """Steps of all losses together; a loss that was absent at a step has no share of it."""
     steps = sorted({step for series in share.values() for step in series.steps})
-    rows = []
-    for loss in losses:
+    rows = {}
+    for loss in [*named, *others]:
         at = dict(zip(share[loss].steps, share[loss].values, strict=True))
-        rows.append([at.get(step, 0.0) for step in steps])
-    stacked = ax.stackplot(steps, rows, labels=losses, linewidth=0.3, edgecolor="white")
-    for area, loss in zip(stacked, losses, strict=True):
-        area.set_facecolor(colours[loss])
+        rows[loss] = [at.get(step, 0.0) for step in steps]
+    areas = {loss: rows[loss] for loss in named}
+    if others:
+        rest = zip(*(rows[loss] for loss in others), strict=True)
+        areas[f"{len(others)} others"] = [sum(values) for values in rest]
+    stacked = ax.stackplot(
+        steps, list(areas.values()), labels=list(areas), linewidth=0.3, edgecolor="white"
+    )
+    for area, loss in zip(stacked, areas, strict=True):
+        area.set_facecolor(colours.get(loss, OTHERS))
     ax.set_ylim(0.0, 1.0)
 
 
