@@ -15,13 +15,16 @@ from polyqwen.cli.study.composing import compose_all
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
-GROUPS = ("data", "curriculum", "weighting", "optimizer", "callbacks", "trainer", "logger", "model")
+GROUPS = (
+    *("data", "curriculum", "weighting", "library", "large_batch", "optimizer", "callbacks"),
+    *("trainer", "logger", "model"),
+)
 PARTS = ("model/encoder", "model/pooling", "model/projection", "model/sharing", "data/sampling")
 OPTIONS = sorted(
     f"{group}={path.stem}"
     for group in (*GROUPS, *PARTS, "experiment", "hparams_search", "study")
     for path in (CONF / group).glob("*.yaml")
-    if path.stem != "base"
+    if path.stem not in ("base", "choosing")
 )
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 GIVEN = {  # what the build adds to a node's keys

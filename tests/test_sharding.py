@@ -23,6 +23,7 @@ OPTIONS = [
     "curriculum.switch_step=2",
     "validate_every=2",
     "weighting.eval_steps=2",
+    "large_batch=off",
     "data.chunk_tokens=48",  # several chunks, and not as many on each rank
 ]
 
@@ -92,6 +93,11 @@ def test_two_sharded_processes_make_the_steps_of_one(configure: Configure, tmp_p
         value = value.reshape(expected[name].shape)  # scalars are vectors of one
         assert_close(value, expected[name], rtol=1e-2, atol=2e-3)
 
+    less = configure(*OPTIONS, *two, "large_batch=checkpoint", f"run_dir={tmp_path / 'less'}")
+    recomputed = on_ranks(2, fit, less)[0]
+    assert recomputed["losses"] == pytest.approx(ranks[0]["losses"], rel=1e-3)
+    assert recomputed["norms"] == pytest.approx(ranks[0]["norms"], rel=1e-2)
+
     again = configure(*OPTIONS, *two, f"run_dir={tmp_path / 'again'}")
     resumed = on_ranks(2, fit, again, tmp_path / "two" / "half.ckpt")
     assert resumed[0]["losses"] == ranks[0]["losses"][2:]
@@ -102,6 +108,7 @@ def test_two_sharded_processes_make_the_steps_of_one(configure: Configure, tmp_p
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["large_batch=cached"], r"large_batch\.mode: cached is not shown to work"),
         (["weighting=mgda"], r"weighting\.gram: gradients of single tasks"),
         (["weighting=validation", "data.trusted_rows=2"], "trusted rows are not looked at"),
     ],
@@ -109,10 +116,10 @@ def test_two_sharded_processes_make_the_steps_of_one(configure: Configure, tmp_p
 def test_what_was_not_shown_to_work_is_refused(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
 ) -> None:
-    values = resolved(configure("trainer=fsdp", *overrides))
+    values = resolved(configure("trainer=fsdp", "large_batch=off", *overrides))
     with pytest.raises(ConfigError, match=r"trainer\.devices above 1"):
         check_sharding(values)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=message):
         check_sharding(values)
-    check_sharding(resolved(configure("trainer=fsdp")))
+    check_sharding(resolved(configure("trainer=fsdp", "large_batch=off")))

@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-from polyqwen.models.large_batch import LargeBatch
-
 from polyqwen.data.batch import Batch
+from polyqwen.models.large_batch import LargeBatch
 from polyqwen.module import EmbeddingModule
 
 Mode = Literal["off", "checkpoint", "cached"]

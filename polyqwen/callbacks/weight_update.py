@@ -23,7 +23,7 @@ class WeightUpdater(pl.Callback):
     callbacks last.
 
     Args:
-        every: strategies that update more often are logged every so many steps, >= 1.
+        every: strategies that weigh each step by itself are logged every so many steps, >= 1.
         say_every: and said in words every so many, >= 1.
     """
 
@@ -52,7 +52,8 @@ class WeightUpdater(pl.Callback):
         if weighting.needs_after:
             weighting.observe_after(pl_module.losses_of(batch))
         if update is not None:
-            self._log(trainer, update, weighting.eval_steps)
+            often = weighting.in_step or weighting.eval_steps == 1
+            self._log(trainer, update, weighting.eval_steps if often else None)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -74,10 +75,10 @@ class WeightUpdater(pl.Callback):
         pl_module.weighting.pending.copy_(saved[trainer.global_rank])
 
     @rank_zero_only
-    def _log(self, trainer: pl.Trainer, update: WeightUpdate, interval: int) -> None:
-        often = interval < self.every
-        if not often or update.step % self.say_every < interval:
+    def _log(self, trainer: pl.Trainer, update: WeightUpdate, interval: int | None) -> None:
+        """Every update; of those that come at short intervals, now and then one."""
+        if interval is None or update.step % self.say_every < interval:
             log.info("task weights, %s", format_update(update))
-        if not often or update.step % self.every < interval:
+        if interval is None or update.step % self.every < interval:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars(update), step=update.step)
