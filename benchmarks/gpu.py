@@ -20,7 +20,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from benchmarks.suite.absent import stand_in
 
-stand_in("datasets", "pyarrow", "pyarrow.parquet")
+stand_in("datasets", "pyarrow")
 
 from benchmarks.suite import peers  # noqa: E402
 from benchmarks.suite.columns import SentenceEncoder, columns  # noqa: E402
