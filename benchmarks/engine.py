@@ -25,6 +25,7 @@ from benchmarks.suite.environment import environment
 from benchmarks.suite.exactness import gradient, relative_error
 from benchmarks.suite.model import TINY, build
 from benchmarks.suite.ours import MODES, Ours
+from benchmarks.suite.published import PublishedEncoder, published_columns
 from benchmarks.suite.runner import interleave
 from benchmarks.suite.workloads import CPU, collator, pairs
 
@@ -33,7 +34,8 @@ SLACK = 1.25  # times plain fp32's own distance from the float64 gradient
 WARM, TUNING_ROUNDS = 1, 2
 GRAD_CACHE_CHUNKS = (8, 4, 16, 24)
 ST_SIZES = (32, 8, 16)
-DEFAULTED = ("GradCache", "sentence-transformers")  # whose first setting is their default
+PUBLISHED = ("GradCache, published model", "sentence-transformers, published model")
+DEFAULTED = ("GradCache", "sentence-transformers", *PUBLISHED)  # the first setting is the default
 ST_TOKENS = (256, 512)
 OUR_TOKENS = (128, 256, 512, 768)
 W2_CHUNK = 8 * 27  # tokens of 8 of W2's queries: goal 3 compares equal chunks
@@ -63,7 +65,22 @@ def candidates(name: str, count: int, module: Any) -> list[Candidate]:
             Candidate("GradCache", f"chunk {size}", peers.grad_cache(model, data, size))
             for size in GRAD_CACHE_CHUNKS
         ]
+    published, theirs = PublishedEncoder(module), published_columns(data)
+    if find_spec("gradcache"):
+        found += [
+            Candidate(
+                "GradCache, published model",
+                f"chunk {size}",
+                peers.grad_cache(published, theirs, size),
+            )
+            for size in GRAD_CACHE_CHUNKS
+        ]
     if find_spec("sentence_transformers"):
+        stock = partial(peers.sentence_transformers, published, theirs)
+        found += [
+            Candidate("sentence-transformers, published model", f"mini-batch {size}", stock(size))
+            for size in ST_SIZES
+        ]
         engine = partial(peers.sentence_transformers, model, data)
         found += [
             Candidate("sentence-transformers", f"mini-batch {size}", engine(size))
