@@ -1,6 +1,6 @@
 """How well cheap gradients stand for all of them: cosines between tasks, over a training run.
 
-    python benchmarks/gram_agreement.py [--every 5] [--to benchmarks/results] [key=value …]
+    python -m benchmarks.gram_agreement [--every 5] [--to benchmarks/results] [key=value …]
 
 Trains as `train.py` would, and every few steps takes the tasks' gradients from all three providers
 on the same batch. Reports, against gradients of all parameters, the correlation of the cosines

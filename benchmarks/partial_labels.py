@@ -1,6 +1,6 @@
 """Partial labels: all label tasks together, each task alone, and baselines, on real texts.
 
-    python benchmarks/partial_labels.py --data-root my_data [--seeds 0 1 2] [--steps 1200]
+    python -m benchmarks.partial_labels --data-root my_data [--seeds 0 1 2] [--steps 1200]
 
 Trains `experiment=text_multitask model=tiny_text` once for all tasks and once per task, with the
 same number of steps and the same rows per step of each task's own stream, for every seed; finished

@@ -1,6 +1,6 @@
 """Rows from a thousand to ten million: the first batch, memory and resuming; converting files.
 
-    python benchmarks/rows_at_scale.py [--sizes 1000 100000 10000000] [--converted 100000]
+    python -m benchmarks.rows_at_scale [--sizes 1000 100000 10000000] [--converted 100000]
 
 Prepares a small split with polyqwen, repeats it to each size (about 320 bytes a row, in a temporary
 folder) and starts it once, which leaves statistics and the order by difficulty beside the table.

@@ -1,6 +1,6 @@
 """Ten million rows: how soon the first batch comes, what it costs in memory, and resuming late.
 
-    python benchmarks/sampler_at_scale.py [--rows 10000000] [--to benchmarks/results]
+    python -m benchmarks.sampler_at_scale [--rows 10000000] [--to benchmarks/results]
 
 Writes a table of that many prepared rows (about 1.5 GB, in a temporary folder), then times, in
 fresh processes and interleaved, from the making of the sampler to the first collated batch of 480

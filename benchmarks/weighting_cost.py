@@ -1,6 +1,6 @@
 """What a strategy costs: training steps of every strategy beside those of static weights.
 
-    python benchmarks/weighting_cost.py [--cycles 60] [--strategies stw mgda …] [key=value …]
+    python -m benchmarks.weighting_cost [--cycles 60] [--strategies stw mgda …] [key=value …]
 
 One model is trained; on each batch every strategy takes one step of it, in an order drawn anew, so
 that all of them meet the same lengths, the same weights and the same moods of the machine. A step

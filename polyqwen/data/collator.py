@@ -64,7 +64,7 @@ class Collator:
         visual_tokens: dict[str, int],
         book: LabelBook,
         separate: bool = False,
-        chunk_tokens: int = 16384,
+        chunk_tokens: int = 4096,
         pad_to_multiple: int = 1,
     ) -> None:
         for name, value in (("chunk_tokens", chunk_tokens), ("pad_to_multiple", pad_to_multiple)):

@@ -82,7 +82,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         sampling: Sampling | None = None,
         seed: int = 0,
         cache: str | Path = ".cache",
-        chunk_tokens: int = 16384,
+        chunk_tokens: int = 4096,
         pad_to_multiple: int = 1,
         separate: bool = False,
         min_visual_tokens: int = 1,
