@@ -11,7 +11,8 @@ from torch import Tensor
 from polyqwen.cli.build import Parts, build
 from polyqwen.data.batch import Batch
 from polyqwen.models.inputs import Images
-from polyqwen.models.large_batch import MODES, LargeBatch, saved_bytes
+from polyqwen.models.large_batch import MODES, LargeBatch
+from polyqwen.models.memory_plan import saved_bytes
 from polyqwen.models.visual_store import VisualStore, split_images
 from tests.conftest import Configure
 from tests.ranks import on_ranks

@@ -1,22 +1,18 @@
 """Large batches on little memory: what of a training step is kept, and what is computed again."""
 
 import logging
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from polyqwen.models.cached_pass import cached_pass
+from polyqwen.models.cached_pass import Encode, cached_pass
 from polyqwen.models.inputs import Chunk, Encoder, Images
+from polyqwen.models.memory_plan import MemoryPlan, activation_budget, saved_bytes, tokens_of
 from polyqwen.models.visual_store import VisualStore
 
 log = logging.getLogger(__name__)
 MODES = ("auto", "off", "checkpoint", "cached")
-SAFETY = 0.8  # of free memory, for what the estimate does not know
-STATE = 3  # gradient and Adam's two moments, of a parameter's size each
-
-Encode = Callable[[Chunk, Tensor | None], Tensor]
 
 
 class LargeBatch:
@@ -66,8 +62,9 @@ class LargeBatch:
             )
         self.mode, self.visual_gb, self.visual_patches = mode, visual_gb, visual_patches
         self.last = mode if mode != "auto" else "off"
-        self._budget = None if memory_gb is None else memory_gb * 2**30
-        self._bytes_per_token: float | None = None
+        self.memory_gb = memory_gb
+        self._plan: MemoryPlan | None = None
+        self._layered: bool | None = None  # whether the encoder's layers are recomputed; unknown
 
     def pooled(
         self, encoder: Encoder, pooling: nn.Module, chunks: Sequence[Chunk], images: Images | None
@@ -82,24 +79,20 @@ class LargeBatch:
             hidden: Tensor = pooling(encoder(chunk, visual), chunk.mask)
             return hidden
 
-        parts = [part for part in (encoder, pooling) if isinstance(part, nn.Module)]
-        parameters = [p for part in parts for p in part.parameters()]
         training = torch.is_grad_enabled()
-        known = self.mode if self.mode != "auto" else None
-        if not training or known == "off":
-            store = VisualStore(encoder, images, None, None)
-        else:
-            store = VisualStore(encoder, images, self.visual_patches, self.visual_gb)
-        mode = (
-            "off"
-            if not training
-            else known or self._choose(encode, encoder, chunks, store, parameters)
-        )
+        whole = not training or self.mode == "off"
+        limits = (None, None) if whole else (self.visual_patches, self.visual_gb)
+        store = VisualStore(encoder, images, *limits)
+        mode = "off" if whole else self.mode
+        if mode == "auto":
+            mode = self._choose(encode, encoder, pooling, chunks, store)
         if training:
             self.last = mode
-        encoder.recompute_layers(mode == "checkpoint")
+            if self._layered != (mode == "checkpoint"):  # switching walks through all layers
+                self._layered = mode == "checkpoint"
+                encoder.recompute_layers(self._layered)
         if mode == "cached":
-            trained = [p for p in parameters if p.requires_grad]
+            trained = [p for p in _parameters(encoder, pooling) if p.requires_grad]
             pooled = cached_pass(encode, chunks, store, trained)
         else:
             pooled = torch.cat([encode(*store.of(chunk)) for chunk in chunks])
@@ -111,81 +104,31 @@ class LargeBatch:
         self,
         encode: Encode,
         encoder: Encoder,
+        pooling: nn.Module,
         chunks: Sequence[Chunk],
         store: VisualStore,
-        parameters: Sequence[Tensor],
     ) -> str:
-        """The first mode that fits the budget; measured on one chunk, at the first step."""
+        """The first mode that fits the plan, which is made at the first step."""
         packed = getattr(encoder, "packs", False)
         sizes = [tokens_of(chunk, packed) for chunk in chunks]
-        first = self._bytes_per_token is None
-        if self._bytes_per_token is None:
-            smallest = chunks[sizes.index(min(sizes))]
-            encoder.recompute_layers(False)
-            kept = saved_bytes(encode, *store.of(smallest), parameters)
-            self._bytes_per_token = kept / min(sizes)
-        if self._budget is None:
-            free = free_memory(chunks[0].ids.device) - _to_come(parameters)
-            self._budget = SAFETY * max(free, 0.0)
-        full = self._bytes_per_token * sum(sizes)
-        inputs = 4.0 * encoder.hidden_size * encoder.recomputable_layers * sum(sizes)
-        layered = inputs + self._bytes_per_token * max(sizes)
-        mode = "cached"
-        if full <= self._budget:
-            mode = "off"
-        elif encoder.recomputable_layers and layered <= self._budget:
-            mode = "checkpoint"
-        if first:
-            log.info(
-                "large_batch=auto: %s for %d tokens (all kept %.2f GB, checkpointed %.2f GB, "
-                "budget %.2f GB)",
-                *(mode, sum(sizes)),
-                *(value / 2**30 for value in (full, layered, self._budget)),
-            )
+        if self._plan is not None:
+            return self._plan.choose(sizes)
+        parameters = _parameters(encoder, pooling)
+        smallest = chunks[sizes.index(min(sizes))]
+        encoder.recompute_layers(False)
+        self._layered = False
+        kept = saved_bytes(encode, *store.of(smallest), parameters) / min(sizes)
+        layers = encoder.recomputable_layers
+        inputs = 4.0 * encoder.hidden_size * layers if layers else None
+        budget = self.memory_gb and self.memory_gb * 2**30
+        if budget is None:
+            budget = activation_budget(chunks[0].ids.device, parameters)
+        self._plan = MemoryPlan(kept, inputs, budget)
+        mode = self._plan.choose(sizes)
+        log.info("large_batch=auto: %s for %s", mode, self._plan.told(sizes))
         return mode
 
 
-def tokens_of(chunk: Chunk, packed: bool) -> int:
-    """Tokens that an encoder computes, at least 1."""
-    known = packed and chunk.lengths is not None
-    return max(sum(chunk.lengths or ()) if known else chunk.ids.numel(), 1)
-
-
-def saved_bytes(
-    encode: Encode, chunk: Chunk, visual: Tensor | None, parameters: Iterable[Tensor]
-) -> float:
-    """Bytes that a forward pass keeps for its backward pass, beside parameters and their views."""
-    there = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    kept: dict[int, tuple[Tensor, int]] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in there:
-            kept[storage.data_ptr()] = tensor, storage.nbytes()
-        return tensor
-
-    devices = [chunk.ids.device] if chunk.ids.is_cuda else []
-    with (
-        torch.random.fork_rng(devices),
-        torch.enable_grad(),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-    ):
-        pooled = encode(chunk, visual)  # alive until the bytes are counted
-        total = float(sum(size for _, size in kept.values()))
-    del pooled
-    return total
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that can still be had on a device."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(free + cached)
-    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _to_come(parameters: Iterable[Tensor]) -> float:
-    """Bytes that the first step will ask for beside activations."""
-    trained = [p for p in parameters if p.requires_grad and p.grad is None]
-    return float(STATE * sum(p.numel() * p.element_size() for p in trained))
+def _parameters(encoder: Encoder, pooling: nn.Module) -> list[nn.Parameter]:
+    parts = [part for part in (encoder, pooling) if isinstance(part, nn.Module)]
+    return [parameter for part in parts for parameter in part.parameters()]
