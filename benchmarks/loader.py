@@ -5,35 +5,31 @@
 Both read the same generated JPEG files (a smooth scene with noise) with Pillow and make patches of
 at most 256 visual tokens: ours in uint8 and one frame, resized by torch (the default) or by Pillow,
 `Qwen2VLImageProcessorPil` in normalised fp32 and two frames. CPU time of one thread, in rounds that
-interleave the arms in an order drawn anew; the first round is not counted. The answer is the median
+interleave the arms; the first round is not counted. The answer is the median
 over rounds of the paired ratio, beside the ratio of the fastest rounds; a second instance of ours
 (A/A) shows how far to trust it.
 """
 
 import argparse
-import gc
 import json
-import platform
-import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from PIL import Image
 from PIL import __version__ as pillow
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from benchmarks.suite.environment import ROOT, environment
+from benchmarks.suite.runner import interleave, speedup
 from polyqwen.data.pictures import Pictures
 
-ROOT = Path(__file__).parent.parent
+CPU, WARM = torch.device("cpu"), 1
 SIZES = ((640, 480), (1024, 768))
 TOKENS = 256  # visual tokens of a picture at most
 OURS, AGAIN = "polyqwen", "polyqwen (again)"
@@ -81,24 +77,19 @@ def arms_of(folder: Path) -> dict[str, Callable[[str], int]]:
 def measure(folder: Path, names: list[str], rounds: int) -> dict[str, Any]:
     """Milliseconds per picture of each arm, and the ratios."""
     arms = arms_of(folder)
-    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
     handed = {arm: read(names[0]) for arm, read in arms.items()}
-    for _ in range(rounds + 1):
-        for arm in random.sample(list(arms), len(arms)):
-            gc.disable()
-            start = time.process_time()
-            for name in names:
-                arms[arm](name)
-            seconds[arm].append(time.process_time() - start)
-            gc.enable()
-    kept = {arm: [1000 * s / len(names) for s in all_[1:]] for arm, all_ in seconds.items()}
+
+    def all_files(read: Callable[[str], int]) -> None:
+        for name in names:
+            read(name)
+
+    steps = {arm: partial(all_files, read) for arm, read in arms.items()}
+    seconds = interleave(steps, rounds, WARM, CPU)
+    kept = {arm: [1000 * s / len(names) for s in own] for arm, own in seconds.items()}
 
     def ratio(arm: str, other: str) -> dict[str, float]:
-        pairs = [a / b for a, b in zip(kept[arm], kept[other], strict=True)]
-        return {
-            "median": statistics.median(pairs),
-            "of_minima": min(kept[arm]) / min(kept[other]),
-        }
+        found = speedup(kept[other], kept[arm])  # times of the arm over the other's
+        return {"median": found.median, "of_minima": found.minima}
 
     return {
         "ms": {arm: statistics.median(values) for arm, values in kept.items()},
@@ -118,11 +109,8 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    random.seed(0)
     report: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, one thread",
-        "versions": {"pillow": pillow, "transformers": transformers.__version__},
+        "environment": environment(CPU) | {"pillow": pillow},
         "visual_tokens": TOKENS,
         "sizes": {},
     }

@@ -5,32 +5,29 @@
 Lengths are drawn as those of half texts (median 48 tokens), half pictures with a text (median 160),
 both log-normal. One arm packs them, the others pad: eight by eight in the order they came in, or
 sorted by length and cut into passes of so many padded tokens, as the collator does. A step is
-forward and backward of the language model, in CPU time of one thread; the arms take turns in an
-order drawn anew, and the first round is not counted. Gradients of all arms are compared first.
+forward and backward of the language model, in CPU time of one thread; the arms take turns, and
+the first round is not counted. Gradients of all arms are compared first.
 """
 
 import argparse
-import gc
 import json
-import platform
-import random
 import statistics
-import time
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 import yaml
 from torch import Tensor
 
+from benchmarks.suite.environment import ROOT, environment
+from benchmarks.suite.runner import interleave, speedup
 from polyqwen.models.inputs import Chunk
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.vocabulary import Vocabulary
 
-ROOT = Path(__file__).parent.parent
+CPU, WARM = torch.device("cpu"), 1
 VOCABULARY = Vocabulary(1000, (), 999)
 BUDGETS = (1024, 4096, 16384)  # padded tokens per pass
 PACKED, AGAIN = "packed", "packed (again)"
@@ -83,7 +80,6 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    random.seed(0)
     torch.manual_seed(0)
     config = yaml.safe_load((ROOT / "conf/model/encoder/qwen2_vl_tiny.yaml").read_text())["config"]
     padded, packed = (
@@ -108,28 +104,19 @@ def main() -> None:
             "padding": 1.0 - sum(lengths) / computed,
             "gradient_difference": float((gradient - reference).norm() / reference.norm()),
         }
-    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
-    for _ in range(arguments.rounds + 1):
-        for arm in random.sample(list(arms), len(arms)):
-            gc.disable()
-            start = time.process_time()
-            step(*arms[arm])
-            seconds[arm].append(time.process_time() - start)
-            gc.enable()
-    base = seconds[PACKED][1:]
-    for arm, all_ in seconds.items():
-        ratios = [own / packed for own, packed in zip(all_[1:], base, strict=True)]
+    steps = {arm: partial(step, *own) for arm, own in arms.items()}
+    seconds = interleave(steps, arguments.rounds, WARM, CPU)
+    for arm, own in seconds.items():
+        over = speedup(seconds[PACKED], own)
         report[arm] |= {
-            "seconds": statistics.median(all_[1:]),
-            "over_packed": statistics.median(ratios),
-            "over_packed_of_minima": min(all_[1:]) / min(base),
-            "rounds": all_[1:],
+            "seconds": statistics.median(own),
+            "over_packed": over.median,
+            "over_packed_of_minima": over.minima,
+            "rounds": own,
         }
         print(f"{arm:24s}", {k: round(v, 9) for k, v in report[arm].items() if k != "rounds"})
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, one thread",
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "environment": environment(CPU),
         "contents": arguments.contents,
         "tokens": sum(lengths),
         "arms": report,
