@@ -19,7 +19,8 @@ GROUPS = (
     *("data", "curriculum", "weighting", "library", "large_batch", "optimizer", "callbacks"),
     *("trainer", "logger", "model"),
 )
-PARTS = ("model/encoder", "model/pooling", "model/projection", "model/sharing", "data/sampling")
+PARTS = ("model/encoder", "model/pooling", "model/projection", "model/sharing")
+PARTS += ("model/tuning", "data/sampling")
 OPTIONS = sorted(
     f"{group}={path.stem}"
     for group in (*GROUPS, *PARTS, "experiment", "hparams_search", "study")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,9 @@ from polyqwen.cli.sharding import check_sharding
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
+from polyqwen.models.inputs import Encoder
 from polyqwen.models.sharing import HardSharing
+from polyqwen.models.tuning.strategies import FullTuning
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ def build(cfg: DictConfig) -> Parts:
     encoder = make(cfg.model.encoder, vocabulary=tokens.vocabulary)
     pooling = make(cfg.model.pooling, encoder.hidden_size)
     projection = make(cfg.model.projection, encoder.hidden_size)
+    tune(encoder, cfg.model.get("tuning"), sharing, tokens.vocabulary.new_tokens)
     encoder, projection = sharing.apply(encoder, projection, len(tasks))
     values = resolved(cfg)
     further = further_losses(values)
@@ -78,6 +82,23 @@ def build(cfg: DictConfig) -> Parts:
         streams={name: loss.task for name, loss in further.items()},
     )
     return Parts(data, model)
+
+
+def tune(
+    encoder: Encoder, node: DictConfig | None, sharing: HardSharing, new_tokens: Sequence[int]
+) -> None:
+    """Freezes and adapts the encoder as ``model.tuning`` says; runs of before had no such node.
+
+    Raises:
+        ValueError: two kinds of adapters at once.
+    """
+    tuning: Any = make(node) if node else FullTuning()
+    if sharing.separate and not tuning.full:
+        raise ValueError(
+            "model/sharing=adapters and another model/tuning than full do not go together; "
+            "choose one of them"
+        )
+    tuning.apply(encoder, new_tokens)
 
 
 def of_embedding(target: str, size: int) -> dict[str, int]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from polyqwen.models.tuning.merging import as_adapted
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
             log.info("%s has no %s: it starts afresh", checkpoint, part)
             continue
         try:
-            module.load_state_dict(own, strict=True)
+            module.load_state_dict(as_adapted(module, own), strict=True)
         except RuntimeError as error:
             detail = str(error).splitlines()[1].strip()
             raise ValueError(
