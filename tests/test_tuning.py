@@ -218,7 +218,7 @@ def test_what_was_trained_in_a_small_file(configure: Configure, tmp_path: Path) 
     with pytest.raises(ValueError, match="build the model with the run's model and tuning"):
         load_trained(build(configure(*MODELS["qwen2_vl"])).model.encoder, file)
     rank = build(configure(*MODELS["qwen2_vl"], "model/tuning=lora", "model.tuning.rank=2"))
-    with pytest.raises(ValueError, match=r"is \(1, 128\), and the model's \(2, 128\)"):
+    with pytest.raises(ValueError, match=r"is .1, .*, and the model's .2, "):
         load_trained(rank.model.encoder, file)
 
 
