@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from polyqwen.cli import embed, export
+
 
 def main() -> None:
     """Reads the command line and runs the command; a user's mistake is one line."""
@@ -15,6 +17,8 @@ def main() -> None:
     _add_compare(commands)
     _add_policy(commands)
     _add_choices(commands)
+    embed.add_to(commands)
+    export.add_to(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
 from polyqwen.distributed import gather_batch, shard, world_size
+from polyqwen.features import Features, embedded
 from polyqwen.losses.library import available
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.split import SplitMetrics
@@ -24,7 +24,7 @@ from polyqwen.metrics.views import View, ViewMetrics
 from polyqwen.models.inputs import Encoder
 from polyqwen.models.large_batch import LargeBatch
 from polyqwen.models.parted_projection import PartedProjection
-from polyqwen.pairs import by_task, select, similarity_gap
+from polyqwen.pairs import select, similarity_gap
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Graph
 from polyqwen.weighting.record import WeightUpdate
@@ -38,18 +38,6 @@ class StepRecord(NamedTuple):
     weights: dict[str, Tensor]  # λ · boost, as applied, by loss
     gaps: dict[str, Tensor]  # matching minus non-matching cosine, by task
     rows: dict[str, int]  # by task
-
-
-class Features(NamedTuple):
-    """What the parts of the model make of a batch's contents.
-
-    With a projection per task there is one row for each content and task that uses it.
-    """
-
-    pooled: Tensor  # (N, H)
-    projected: Tensor  # (N, D)
-    embeddings: Tensor  # (N, D), unit norm, fp32
-    tasks: dict[str, TaskBatch]  # their indices point at these rows
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -140,13 +128,7 @@ class EmbeddingModule(pl.LightningModule):
         return self._embedded(self._pooled(batch), batch.tasks)
 
     def _embedded(self, pooled: Tensor, tasks: dict[str, TaskBatch]) -> Features:
-        if isinstance(self.projection, PartedProjection):
-            rows, sizes, tasks = by_task(tasks, self.tasks)
-            pooled = pooled[rows]
-            projected = self.projection(pooled, sizes)
-        else:
-            projected = self.projection(pooled)
-        return Features(pooled, projected, F.normalize(projected.float(), dim=-1), tasks)
+        return embedded(self.projection, pooled, tasks, self.tasks)
 
     def _pooled(self, batch: Batch) -> Tensor:
         return self.large_batch.pooled(self.encoder, self.pooling, batch.chunks, batch.images)

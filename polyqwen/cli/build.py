@@ -25,10 +25,23 @@ from polyqwen.cli.sharding import check_sharding
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
+from polyqwen.data.task import Task
+from polyqwen.data.tokens import Tokens
 from polyqwen.models.sharing import HardSharing
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
+
+
+class Network(NamedTuple):
+    """What turns texts and pictures into embeddings, and the tasks that it tells apart."""
+
+    tasks: dict[str, Task]
+    tokens: Tokens
+    encoder: Any
+    pooling: Any
+    projection: Any
+    separate: bool  # a text is encoded once for each of its tasks
 
 
 class Parts(NamedTuple):
@@ -43,20 +56,24 @@ def make(node: DictConfig | dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     return instantiate(node, *args, _convert_="all", **kwargs)
 
 
-def build(cfg: DictConfig) -> Parts:
-    """Data module and model; weights are drawn from the global random state."""
-    tasks = {name: make(node) for name, node in cfg.tasks.items()}
+def build_network(cfg: DictConfig) -> Network:
+    """The parts of the model that embed; weights are drawn from the global random state."""
+    tasks = {str(name): make(node) for name, node in cfg.tasks.items()}
     tokens = make(cfg.model.tokens, prefixes={name: task.prefix for name, task in tasks.items()})
-    curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
-    node = cfg.model.get("sharing")  # runs of before had hard sharing alone
-    sharing: Any = make(node) if node else HardSharing()
-    data = make(
-        cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=sharing.separate
-    )
     encoder = make(cfg.model.encoder, vocabulary=tokens.vocabulary)
     pooling = make(cfg.model.pooling, encoder.hidden_size)
     projection = make(cfg.model.projection, encoder.hidden_size)
+    node = cfg.model.get("sharing")  # runs of before had hard sharing alone
+    sharing: Any = make(node) if node else HardSharing()
     encoder, projection = sharing.apply(encoder, projection, len(tasks))
+    return Network(tasks, tokens, encoder, pooling, projection, sharing.separate)
+
+
+def build(cfg: DictConfig) -> Parts:
+    """Data module and model; weights are drawn from the global random state."""
+    tasks, tokens, encoder, pooling, projection, separate = build_network(cfg)
+    curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
+    data = make(cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=separate)
     values = resolved(cfg)
     further = further_losses(values)
     losses = {

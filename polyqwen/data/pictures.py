@@ -82,14 +82,9 @@ class Pictures:
             with Image.open(path, formats=FORMATS) as file:
                 _check_pixels(file, name)
                 file.load()
-                image: Image.Image = file
-                ImageOps.exif_transpose(image, in_place=True)
+                return upright_rgb(file)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise PictureError(f"picture {path} cannot be read: {_reason(error)}") from error
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image if image.mode == "RGB" else image.convert("RGB")
 
     def size(self, name: str) -> tuple[int, int]:
         """Height and width of the upright picture, from the header only."""
@@ -128,7 +123,7 @@ class Pictures:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        pixels = self._resized(self.open(name), target)
+        pixels = self.resized(self.open(name), target)
         if pixels.nbytes <= self._budget:
             self._cache[key] = pixels
             self._used += pixels.nbytes
@@ -136,7 +131,8 @@ class Pictures:
                 self._used -= self._cache.popitem(last=False)[1].nbytes
         return pixels
 
-    def _resized(self, image: Image.Image, target: tuple[int, int]) -> NDArray[np.uint8]:
+    def resized(self, image: Image.Image, target: tuple[int, int]) -> NDArray[np.uint8]:
+        """An RGB picture at the height and width of `target`: (height, width, 3) uint8."""
         if image.size == (target[1], target[0]):
             return np.asarray(image)
         if self.resize == "pillow":
@@ -152,6 +148,15 @@ class Pictures:
         rows, columns = pixels.shape[0] // self.cell, pixels.shape[1] // self.cell
         grid = pixels.reshape(rows, merge, size, columns, merge, size, 3)
         return grid.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * size * size)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says, in RGB, transparency on white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _reason(error: Exception) -> str:

@@ -37,7 +37,7 @@ class Tokens:
             raise ValueError(f"tokens.prefix_mode must be token, text or none, got {prefix_mode!r}")
         if max_tokens < 1:
             raise ValueError(f"tokens.max_tokens must be at least 1, got {max_tokens}")
-        self.max_tokens = max_tokens
+        self.max_tokens, self.prefix_mode, self.prefixes = max_tokens, prefix_mode, dict(prefixes)
         self.tokenizer = cast(
             PreTrainedTokenizerFast,
             AutoTokenizer.from_pretrained(tokenizer, revision=revision, trust_remote_code=False),
@@ -72,6 +72,21 @@ class Tokens:
         if t.cls_token_id is not None and t.sep_token_id is not None:
             return [t.cls_token_id], [t.sep_token_id]
         return [], [] if t.eos_token_id is None else [t.eos_token_id]
+
+    @property
+    def start(self) -> list[int]:
+        """What stands before every content's prefix."""
+        return list(self._start)
+
+    @property
+    def end(self) -> list[int]:
+        """What stands at the end of every content."""
+        return list(self._end)
+
+    @property
+    def around_pictures(self) -> list[int | None]:
+        """Ids before a picture, of one visual token, and after it; None where there is none."""
+        return list(self._picture)
 
     def _prefix_ids(self, prefix: str, mode: PrefixMode) -> list[int]:
         if mode == "token":
