@@ -131,11 +131,11 @@ def _tables(
     examples: Iterable[tuple[str, Example]], task: Task, tokens: Tokens, pictures: Pictures
 ) -> Iterator[pa.Table]:
     """Prepared rows, some at a time."""
-    for rows in _some(examples):
+    for rows in in_groups(examples):
         yield pa.Table.from_pylist(_rows(rows, task, tokens, pictures), schema=SCHEMA)
 
 
-def _some(examples: Iterable[tuple[str, Example]]) -> Iterator[list[tuple[str, Example]]]:
+def in_groups(examples: Iterable[tuple[str, Example]]) -> Iterator[list[tuple[str, Example]]]:
     """Groups of rows, smaller ones where texts are long."""
     rows, characters = [], 0
     for where, example in examples:
