@@ -87,15 +87,25 @@ def _scans(
     book = LabelBook(tasks)
     scans: dict[str, dict[str, Scan]] = {}
     found = []
-    for name, task in tasks.items():
-        splits = scans[name] = {}
+    for names in _families(tasks):
+        task, together = tasks[names[0]], ", ".join(names)
+        splits = scans[together] = {}
         for split in SPLITS:
             try:
-                reader = source.reader(task.folder or name, split)
+                reader = source.reader(task.folder or names[0], split)
             except ValueError as error:
                 hint = f"{error}; or leave the task out with task=[…]"
-                found.append(Finding("stops", name, split, hint))
+                found.append(Finding("stops", together, split, hint))
             else:
-                splits[split] = Scan(task, tokens, pictures, book.known(name)).read(reader)
-        found += findings(name, task, splits, bad)
+                splits[split] = Scan(task, tokens, pictures, book.known(names[0])).read(reader)
+        found += findings(together, [tasks[name] for name in names], splits, bad)
     return scans, found
+
+
+def _families(tasks: Mapping[str, Any]) -> list[list[str]]:
+    """Names of tasks, those together that read the same rows in the same way."""
+    families: dict[Any, list[str]] = {}
+    for name, task in tasks.items():
+        read = (sorted(task.fields.items()), task.turn_names, task.info)
+        families.setdefault(repr((task.folder or name, *read)), []).append(name)
+    return list(families.values())

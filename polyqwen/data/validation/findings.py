@@ -1,6 +1,6 @@
 """What the counts mean for a run: what would stop it, what to look at, what to know."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -33,17 +33,17 @@ class Finding(NamedTuple):
         return f"{self.task} {self.split}: {self.what}"
 
 
-def findings(name: str, task: Task, scans: Scans, bad: BadRows) -> Iterator[Finding]:
-    """All there is to tell of a task.
+def findings(name: str, tasks: Sequence[Task], scans: Scans, bad: BadRows) -> Iterator[Finding]:
+    """All there is to tell of a task, or of those that read the same rows.
 
     Args:
-        name: of the task.
-        task: the task.
-        scans: its splits.
+        name: what to call them.
+        tasks: the tasks.
+        scans: their splits.
         bad: what the run does with bad rows.
     """
     for split, scan in scans.items():
-        for level, what in _of_split(split, task, scan, bad):
+        for level, what in _of_split(split, tasks, scan, bad):
             yield Finding(level, name, split, what)
     for first, second in combinations(scans, 2):
         both = f"{first}/{second}"
@@ -63,32 +63,40 @@ def _leak(pairs: Shared, first: str, second: str) -> str:
     )
 
 
-def _of_split(split: str, task: Task, scan: Scan, bad: BadRows) -> Iterator[tuple[Level, str]]:
+def _of_split(
+    split: str, tasks: Sequence[Task], scan: Scan, bad: BadRows
+) -> Iterator[tuple[Level, str]]:
     if scan.broken:
         yield "stops", scan.broken
     elif not scan.good:
         yield "stops", "no rows" + (" that can be used" if scan.rows else "")
     yield from _bad_rows(scan, bad)
-    if task.label is not None and split == "train" and scan.good:
-        rows = scan.classes.report().get(task.label, {})
-        none = [c for c in task.classes if c not in rows]
-        if not rows:
-            yield "stops", f"no row has the label {task.label!r}"
-        elif none:
-            yield "warning", f"no row is {', '.join(none)} (label {task.label})"
+    if split == "train" and scan.good:
+        yield from _labels(tasks, scan.classes.report())
     if (again := scan.pairs.repeated()).rows:
-        yield (
-            "warning",
-            f"rows that stood there before: {again.rows} ({_places(again, split, split)})",
-        )
+        places = _places(again, split, split)
+        yield "warning", f"rows that stood there before: {again.rows} ({places})"
     for side, lengths in scan.lengths.items():
         if lengths.cut > MUCH_CUT:
             what = f"{lengths.cut:.1%} of the {side} texts are cut at {lengths.most} tokens"
             yield "warning", f"{what}; raise model.tokens.max_tokens"
-    if task.scored and scan.good > 1 and scan.scores.least == scan.scores.most:
+    if tasks[0].scored and scan.good > 1 and scan.scores.least == scan.scores.most:
         yield "warning", f"all scores are {scan.scores.least:g}"
     if scan.spelled:
         yield "note", f"texts that spell out a special token and stay plain text: {scan.spelled}"
+
+
+def _labels(
+    tasks: Sequence[Task], classes: Mapping[str, Mapping[str, int]]
+) -> Iterator[tuple[Level, str]]:
+    for task in tasks:
+        if task.label is None:
+            continue
+        none = [name for name in task.classes if name not in classes.get(task.label, {})]
+        if task.label not in classes:
+            yield "stops", f"no row has the label {task.label!r}"
+        elif none:
+            yield "warning", f"no row is {', '.join(none)} (label {task.label})"
 
 
 def _bad_rows(scan: Scan, bad: BadRows) -> Iterator[tuple[Level, str]]:
