@@ -19,6 +19,7 @@ def main() -> None:
     _add_choices(commands)
     embed.add_to(commands)
     export.add_to(commands)
+    _add_validate(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
@@ -62,6 +63,21 @@ def _add_choices(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("metrics", type=Path, help="a run's csv/metrics.csv")
     command.add_argument("--to", type=Path, required=True, help="folder to write")
     command.set_defaults(run=_choices)
+
+
+def _add_validate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("validate", help="look through a data set before a run does")
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; data=folder by default"
+    )
+    command.add_argument("--report", type=Path, help="JSON file to write")
+    command.set_defaults(run=_validate)
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    from polyqwen.cli.validate import validate
+
+    sys.exit(validate(arguments.overrides, arguments.report))
 
 
 def _policy(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
 from polyqwen.data.adaptive_sampling import AdaptiveSampling
-from polyqwen.data.bad_pictures import BadPictures
+from polyqwen.data.bad_rows import BadRows
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
@@ -63,8 +63,9 @@ class CurriculumDataModule(pl.LightningDataModule):
         trusted_rows: rows of each task taken out of ``dev`` for strategies that learn from them;
             see `trusted_split`.
         train_on_trusted: train on them too; a control, for runs whose weighting does not use them.
-        bad_pictures: "error" or "skip"; see `BadPictures`.
+        bad_rows: "error" or "skip"; see `BadRows`.
         max_bad_share: cap of "skip", in [0, 1].
+        bad_pictures: what ``bad_rows`` was called in runs of before, if theirs is evaluated.
     """
 
     def __init__(
@@ -92,8 +93,9 @@ class CurriculumDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         trusted_rows: int = 0,
         train_on_trusted: bool = False,
-        bad_pictures: str = "error",
+        bad_rows: str = "error",
         max_bad_share: float = 0.01,
+        bad_pictures: str | None = None,
     ) -> None:
         super().__init__()
         self.source, self.tasks, self.tokens, self.curriculum = source, tasks, tokens, curriculum
@@ -108,7 +110,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             raise ValueError("data.train_on_trusted needs data.trusted_rows, which is 0")
         self.trusted_rows, self.train_on_trusted = trusted_rows, train_on_trusted
         self.cache = Path(cache)
-        self.bad_pictures = BadPictures(bad_pictures, max_bad_share).check()
+        self.bad_rows = BadRows(bad_pictures or bad_rows, max_bad_share).check()
         self.pictures = Pictures(
             Path(root or source.root),
             min_visual_tokens=min_visual_tokens,
@@ -158,7 +160,7 @@ class CurriculumDataModule(pl.LightningDataModule):
                 self.tokens,
                 self.pictures,
                 self.cache / "tables",
-                self.bad_pictures,
+                self.bad_rows,
                 self.book.known(task),
             )
             table = self._tables[task, split] = self.book.stream(task, whole)

@@ -1,6 +1,7 @@
 """Texts to token ids: a tokenizer and the task prefixes; no row can forge a special token."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -9,6 +10,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from polyqwen.models.vocabulary import Vocabulary
 
 PICTURE = ("vision_start", "image_pad", "vision_end")
+# Characters that stand for a token at most: what lies behind so many is cut before it is tokenised,
+# which takes a hundred times the memory of the text. The longest runs of spaces are 128 to a token.
+CHARACTERS = 128
 PrefixMode = Literal["token", "text", "none"]
 
 
@@ -52,7 +56,9 @@ class Tokens:
             cast(str, self.tokenizer.convert_ids_to_tokens(i)): i
             for i in range(before, len(self.tokenizer))
         }
-        self._added = set(self.tokenizer.get_added_vocab().values())
+        added = self.tokenizer.get_added_vocab()
+        self._added = set(added.values())
+        self._special = re.compile("|".join(map(re.escape, added)) or r"(?!)")
         self._start, self._end = self._frame()
         vocabulary = self.tokenizer.get_vocab()
         self._picture = [vocabulary.get(f"<|{name}|>") for name in PICTURE]
@@ -109,8 +115,9 @@ class Tokens:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts, cut to `max_tokens`; a spelled-out special token stays plain text."""
+        texts = self._shortened(texts)
         encoded = self.tokenizer(
-            list(texts),
+            texts,
             add_special_tokens=False,
             split_special_tokens=True,
             truncation=True,
@@ -120,6 +127,23 @@ class Tokens:
             self._defused(text) if self._added.intersection(ids) else ids
             for text, ids in zip(texts, encoded, strict=True)
         ]
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of texts before they are cut; of the longest, those of `CHARACTERS` · max_tokens.
+
+        Some more where a special token is spelled out, which is not looked for.
+        """
+        encoded = self.tokenizer(
+            self._shortened(texts), add_special_tokens=False, split_special_tokens=True
+        )["input_ids"]
+        return [len(ids) for ids in encoded]
+
+    def spells_special(self, text: str) -> bool:
+        """Whether a text spells out a special token (`encode` leaves it plain text)."""
+        return self._special.search(text) is not None
+
+    def _shortened(self, texts: Sequence[str]) -> list[str]:
+        return [text[: CHARACTERS * self.max_tokens] for text in texts]
 
     def _defused(self, text: str) -> list[int]:
         """Ids of a text in which an added token was found all the same: that token in two halves.

@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from polyqwen.data.pictures import MAX_FILE_PIXELS, PictureError, Pictures, upright_rgb
+from polyqwen.data.picture_files import upright_rgb
+from polyqwen.data.pictures import Pictures
 
 Input = str | Path | Image.Image | Mapping[str, Any]
 
@@ -39,8 +40,6 @@ class GivenPictures:
             PictureError: it is missing, damaged or too large.
         """
         if isinstance(picture, Image.Image):
-            if picture.width * picture.height > MAX_FILE_PIXELS:
-                raise PictureError(f"a picture of {picture.size} has too many pixels")
             self._given.append(upright_rgb(picture))
             return f"\0{len(self._given) - 1}", self._given[-1].size[::-1]
         path = Path(picture).resolve()
