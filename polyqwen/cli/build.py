@@ -5,7 +5,7 @@ import os
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as pl
 import torch
@@ -14,12 +14,16 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.callbacks.agreement import RankAgreement
+from polyqwen.callbacks.due_validation import DueValidation
 from polyqwen.callbacks.interruption import SaveWhenInterrupted
 from polyqwen.callbacks.random_state import RandomState
+from polyqwen.callbacks.run_record import RunRecord
 from polyqwen.callbacks.sharding import WholeInEvaluation
+from polyqwen.checkpoints.plugin import VerifiedCheckpoints
 from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
 from polyqwen.cli.objectives import further_losses, weighting_node
+from polyqwen.cli.sameness import run_settings
 from polyqwen.cli.settings import flat_settings
 from polyqwen.cli.sharding import check_sharding
 from polyqwen.cli.strict.check import resolved
@@ -117,7 +121,7 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         cuda = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
         precision = "bf16-mixed" if cuda else "32-true"
     sharded = cfg.trainer.strategy == "fsdp"
-    return make(
+    trainer: pl.Trainer = make(
         cfg.trainer,
         strategy=_strategy(cfg),
         inference_mode=not sharded,  # weights gathered in it could not be trained on later
@@ -132,7 +136,11 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         default_root_dir=cfg.run_dir,
         callbacks=build_callbacks(cfg),
         logger=[make(node) for node in cfg.logger.values() if node],
+        plugins=[VerifiedCheckpoints()],
     )
+    # its handler of SIGTERM would hold a collective at any moment, on the ranks that were told
+    cast(Any, trainer)._signal_connector.register_signal_handlers = lambda: None
+    return trainer
 
 
 def _strategy(cfg: DictConfig) -> Any:
@@ -164,8 +172,10 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     settings = [f"{key} = {value!r}" for key, value in flat_settings(cfg).items()]
     return [
         RankAgreement(settings),
+        RunRecord(run_settings(cfg), allow_data="data" in cfg.resume_allow),
         RandomState(cfg.seed),
+        DueValidation(),
         *([WholeInEvaluation()] if cfg.trainer.strategy == "fsdp" else []),
         *(make(node, **told.get(str(name), {})) for name, node in nodes),
-        SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints" / "last.ckpt"),
+        SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints"),
     ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from polyqwen.checkpoints.sidecar import sidecar_path, verified
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ def read_state(checkpoint: str | Path) -> dict[str, Any]:
     """A checkpoint's content, with ``state_dict``; ValueError if it is missing or damaged."""
     if not Path(checkpoint).is_file():
         raise ValueError(f"there is no checkpoint {checkpoint}")
+    if sidecar_path(Path(checkpoint)).exists():
+        verified(Path(checkpoint))
+    else:
+        log.warning("%s has no sidecar: whether it is what was saved is not known", checkpoint)
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         saved["state_dict"].keys()

@@ -19,6 +19,7 @@ from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
 from polyqwen.data.eval_batches import RowBatches
+from polyqwen.data.fingerprint import fingerprint
 from polyqwen.data.labels import LabelBook
 from polyqwen.data.permutation import Rows
 from polyqwen.data.pictures import Pictures, Resize
@@ -29,6 +30,7 @@ from polyqwen.data.sources import Source
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
 from polyqwen.data.trusted import trusted_split
+from polyqwen.data.workers import outlive
 
 log = logging.getLogger(__name__)
 View = tuple[str, Ablation]  # a task, and what its queries are deprived of
@@ -178,6 +180,15 @@ class CurriculumDataModule(pl.LightningDataModule):
         """Prepares all splits, in one process; the others find them in the cache."""
         for split in ("train", "dev", "test"):
             self.tables(split)
+        self.fingerprint()
+
+    def fingerprint(self) -> dict[str, str]:
+        """``task/split`` -> fingerprint of what training and its validations read."""
+        return {
+            f"{task}/{split}": fingerprint(self.table(task, split))
+            for task in self.tasks
+            for split in ("train", "dev")
+        }
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process from the trainer's current step on."""
@@ -323,6 +334,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             collate_fn=partial(self.collator, only=only),
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=outlive if workers else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # a loader must not draw from the training's numbers
         )

@@ -1,7 +1,8 @@
 """What tells whether a folder is still what was exported."""
 
-import hashlib
 from pathlib import Path
+
+from polyqwen.checkpoints.sidecar import hash_of
 
 SUMS = "SHA256SUMS"
 
@@ -9,7 +10,7 @@ SUMS = "SHA256SUMS"
 def write_sums(folder: Path) -> None:
     """Names and SHA-256 of all files, as ``sha256sum -c SHA256SUMS`` reads them."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
-    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    lines = [f"{hash_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
@@ -21,11 +22,6 @@ def check_sums(folder: Path) -> None:
     for line in listing.read_text(encoding="utf-8").splitlines():
         wanted, _, name = line.partition("  ")
         path = folder / name
-        if not path.is_file() or _sha256(path) != wanted:
+        if not path.is_file() or hash_of(path) != wanted:
             what = "has changed since the export" if path.is_file() else "is missing"
             raise ValueError(f"{path} {what}; export the model again, or copy the folder again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
