@@ -38,6 +38,8 @@ class StepRecord(NamedTuple):
     weights: dict[str, Tensor]  # λ · boost, as applied, by loss
     gaps: dict[str, Tensor]  # matching minus non-matching cosine, by task
     rows: dict[str, int]  # by task
+    embeddings: Tensor  # (N, D), of this rank
+    tasks: dict[str, TaskBatch]  # this rank's pairs of them
 
 
 class Features(NamedTuple):
@@ -175,6 +177,8 @@ class EmbeddingModule(pl.LightningModule):
                 task: similarity_gap(own) for task, own in pairs.items() if self.metric(task).paired
             },
             rows={task: len(own.query) for task, own in pairs.items()},
+            embeddings=features.embeddings.detach(),
+            tasks=features.tasks,
         )
         return total
 
@@ -186,6 +190,10 @@ class EmbeddingModule(pl.LightningModule):
             for name, own in given.items()
             if available(self.losses[name], own)
         }
+
+    def losses_at(self, embeddings: Tensor, tasks: dict[str, TaskBatch]) -> dict[str, LossOutput]:
+        """Every loss of given embeddings, (N, D), as in a training step; collective over ranks."""
+        return self._outputs(self._pairs(Features(embeddings, embeddings, embeddings, tasks)))
 
     def _still(self, present: Mapping[str, Any]) -> Tensor:
         """Zero, with parameters of the absent losses: the same graph at every step."""
@@ -271,7 +279,7 @@ class EmbeddingModule(pl.LightningModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """On the CPU a batch is in its place: not to walk through its tensors saves a tenth of a ms."""
+        """On the CPU a batch is in its place; not walking through it saves a tenth of a ms."""
         if device.type == "cpu":
             return batch
         return cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))

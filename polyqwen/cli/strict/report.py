@@ -10,7 +10,9 @@ from yaml import MarkedYAMLError
 from polyqwen.cli.strict.errors import ConfigError
 
 PACKAGE = str(Path(__file__).parents[2])
-LIGHTNING = "MisconfigurationException"  # by name: its package is not imported for this
+# by name: their packages are not imported for this
+LIGHTNING = "MisconfigurationException"
+STOPPED = ("TooManyBadSteps",)  # runs that cannot go on
 MISMATCH = "Error(s) in loading state_dict"
 
 
@@ -22,9 +24,9 @@ def told(error: BaseException) -> str | None:
     """
     if isinstance(error, InstantiationException):
         return _refused_by_a_constructor(error)
-    if (
-        isinstance(error, ConfigError | OSError | MarkedYAMLError)
-        or type(error).__name__ == LIGHTNING
+    if isinstance(error, ConfigError | OSError | MarkedYAMLError) or type(error).__name__ in (
+        LIGHTNING,
+        *STOPPED,
     ):
         return str(error)
     if isinstance(error, ValueError):
