@@ -126,15 +126,16 @@ def last_good(trainer: pl.Trainer, module: EmbeddingModule) -> str:
     if all(bool(p.isfinite().all()) for p in module.parameters()):
         good = paths[:1]
     else:
-        good = [path for path in paths if _holds_finite_weights(path)][:1]
+        names = [name for name, _ in module.named_parameters()]
+        good = [path for path in paths if _are_finite(path, names)][:1]
     if not good:
         return "there is no good checkpoint" if paths else "no checkpoint was due yet"
     return f"the last good checkpoint is {good[0]}"
 
 
-def _holds_finite_weights(path: Path) -> bool:
+def _are_finite(path: Path, names: Sequence[str]) -> bool:
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return all(bool(value.isfinite().all()) for value in state.values())
+    return all(name in state and bool(state[name].isfinite().all()) for name in names)
 
 
 def _words(rows: Sequence[BadRows], parameters: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from polyqwen.callbacks.sharding import WholeInEvaluation
 from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
 from polyqwen.cli.objectives import further_losses, weighting_node
+from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.settings import flat_settings
 from polyqwen.cli.sharding import check_sharding
 from polyqwen.cli.strict.check import resolved
@@ -45,6 +46,8 @@ def make(node: DictConfig | dict[str, Any], *args: Any, **kwargs: Any) -> Any:
 
 def build(cfg: DictConfig) -> Parts:
     """Data module and model; weights are drawn from the global random state."""
+    values = resolved(cfg)
+    warn_of_unpinned(values)
     tasks = {name: make(node) for name, node in cfg.tasks.items()}
     tokens = make(cfg.model.tokens, prefixes={name: task.prefix for name, task in tasks.items()})
     curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
@@ -57,7 +60,6 @@ def build(cfg: DictConfig) -> Parts:
     pooling = make(cfg.model.pooling, encoder.hidden_size)
     projection = make(cfg.model.projection, encoder.hidden_size)
     encoder, projection = sharing.apply(encoder, projection, len(tasks))
-    values = resolved(cfg)
     further = further_losses(values)
     losses = {
         name: make(node, **of_embedding(node["_target_"], projection.output_size))
