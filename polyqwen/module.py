@@ -38,6 +38,8 @@ class StepRecord(NamedTuple):
     weights: dict[str, Tensor]  # λ · boost, as applied, by loss
     gaps: dict[str, Tensor]  # matching minus non-matching cosine, by task
     rows: dict[str, int]  # by task
+    embeddings: Tensor  # (N, D), of this rank
+    tasks: dict[str, TaskBatch]  # this rank's pairs of them
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -157,6 +159,8 @@ class EmbeddingModule(pl.LightningModule):
                 task: similarity_gap(own) for task, own in pairs.items() if self.metric(task).paired
             },
             rows={task: len(own.query) for task, own in pairs.items()},
+            embeddings=features.embeddings.detach(),
+            tasks=features.tasks,
         )
         return total
 
@@ -168,6 +172,10 @@ class EmbeddingModule(pl.LightningModule):
             for name, own in given.items()
             if available(self.losses[name], own)
         }
+
+    def losses_at(self, embeddings: Tensor, tasks: dict[str, TaskBatch]) -> dict[str, LossOutput]:
+        """Every loss of given embeddings, (N, D), as in a training step; collective over ranks."""
+        return self._outputs(self._pairs(Features(embeddings, embeddings, embeddings, tasks)))
 
     def _still(self, present: Mapping[str, Any]) -> Tensor:
         """Zero, with parameters of the absent losses: the same graph at every step."""

@@ -23,6 +23,7 @@ from polyqwen.checkpoints.plugin import VerifiedCheckpoints
 from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
 from polyqwen.cli.objectives import further_losses, weighting_node
+from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.sameness import run_settings
 from polyqwen.cli.settings import flat_settings
 from polyqwen.cli.sharding import check_sharding
@@ -75,10 +76,11 @@ def build_network(cfg: DictConfig) -> Network:
 
 def build(cfg: DictConfig) -> Parts:
     """Data module and model; weights are drawn from the global random state."""
+    values = resolved(cfg)
+    warn_of_unpinned(values)
     tasks, tokens, encoder, pooling, projection, separate = build_network(cfg)
     curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
     data = make(cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=separate)
-    values = resolved(cfg)
     further = further_losses(values)
     losses = {
         name: make(node, **of_embedding(node["_target_"], projection.output_size))

@@ -16,6 +16,7 @@ from polyqwen.cli.console import console
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.nodes import check_nodes
+from polyqwen.cli.strict.texts import check_texts
 from polyqwen.cli.strict.toplevel import FREE
 from polyqwen.cli.weights import load_weights
 from polyqwen.data.datamodule import View
@@ -102,10 +103,10 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
         }
         OmegaConf.update(run, "data.source", source, merge=False, force_add=True)
         OmegaConf.update(run, "data.root", cfg.data.root, force_add=True)
-    check_nodes(
-        {k: v for k, v in resolved(run).items() if k != FREE}
-    )  # a file from elsewhere may name any target
-    return run
+    values = resolved(run)  # a file from elsewhere may name any target
+    check_texts(values)
+    check_nodes({key: value for key, value in values.items() if key != FREE})
+    return OmegaConf.create(values)  # what was checked, and nothing that is resolved anew
 
 
 def _embed(parts: Parts, split: str, views: Sequence[View]) -> Views:
