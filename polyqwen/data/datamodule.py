@@ -57,6 +57,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         chunk_tokens: padded tokens per encoder pass; see `Collator`.
         pad_to_multiple: of the lengths of encoder passes; see `Collator`.
         separate: embed a text once for each of its tasks; see `Collator`.
+        patch_size: side in pixels of the patches that the model reads.
         min_visual_tokens: smaller pictures are enlarged.
         max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
@@ -88,6 +89,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         chunk_tokens: int = 4096,
         pad_to_multiple: int = 1,
         separate: bool = False,
+        patch_size: int = 14,
         min_visual_tokens: int = 1,
         max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
@@ -115,6 +117,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         self.bad_rows = BadRows(bad_pictures or bad_rows, max_bad_share).check()
         self.pictures = Pictures(
             Path(root or source.root),
+            patch_size=patch_size,
             min_visual_tokens=min_visual_tokens,
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
