@@ -15,6 +15,7 @@ def main() -> None:
     _add_compare(commands)
     _add_policy(commands)
     _add_choices(commands)
+    _add_report(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
@@ -58,6 +59,19 @@ def _add_choices(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("metrics", type=Path, help="a run's csv/metrics.csv")
     command.add_argument("--to", type=Path, required=True, help="folder to write")
     command.set_defaults(run=_choices)
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("report", help="write the page of a run, a sweep or a study")
+    command.add_argument("folder", type=Path, help="folder of a run, of a sweep or of a study")
+    command.add_argument("--to", type=Path, help="file to write; default: FOLDER/report.html")
+    command.set_defaults(run=_report)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from polyqwen.cli.report.command import report
+
+    print(report(arguments.folder, arguments.to))
 
 
 def _policy(arguments: argparse.Namespace) -> None:
