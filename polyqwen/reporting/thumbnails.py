@@ -1,12 +1,12 @@
 """Small square cards of contents: a picture or the first words, framed in the task's colour."""
 
+import unicodedata
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from polyqwen.reporting.text import drawable, wrap_text
+from polyqwen.reporting.text import drawable, text_fonts, wrap_text
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -70,14 +70,16 @@ def _write(card: Image.Image, text: str, size: int) -> None:
     points = max(7, size // 6)
     wrapped = wrap_text(drawable(text) or "–", max(4, int(1.65 * size / points)), 4)
     at = (FRAME + 2, FRAME + 1)
-    ImageDraw.Draw(card).multiline_text(at, wrapped, fill=TEXT, font=_font(points), spacing=1)
+    ImageDraw.Draw(card).multiline_text(
+        at, wrapped, fill=TEXT, font=_font(points, _family(wrapped)), spacing=1
+    )
 
 
 def _corner(draw: "ImageDraw.ImageDraw", letter: str, colour: str, size: int) -> None:
     box = max(10, size // 4)
     draw.rectangle((size - box, size - box, size - 1, size - 1), fill=colour)
     middle = (size - box / 2, size - box / 2)
-    draw.text(middle, letter, fill=PAPER, font=_font(box - 3), anchor="mm")
+    draw.text(middle, letter, fill=PAPER, font=_font(box - 3, text_fonts()[0]), anchor="mm")
 
 
 def _tint(colour: str) -> tuple[int, int, int]:
@@ -85,9 +87,14 @@ def _tint(colour: str) -> tuple[int, int, int]:
     return tuple(255 - (255 - value) // 5 for value in (red, green, blue))  # type: ignore[return-value]
 
 
-@cache
-def _font(points: int) -> "FreeTypeFont | BitmapFont":
-    import matplotlib
+def _family(text: str) -> str:
+    """The Chinese font, if there is one, for a text that has such letters."""
+    wide = any(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return text_fonts()[-1 if wide else 0]
 
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), points)
+
+@cache
+def _font(points: int, family: str) -> "FreeTypeFont | BitmapFont":
+    from matplotlib.font_manager import FontProperties, findfont
+
+    return ImageFont.truetype(findfont(FontProperties(family=[family])), points)

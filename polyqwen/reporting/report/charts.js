@@ -101,6 +101,7 @@
         x1 = Math.max(x1, ...spec.bands.map((b) => b[2]));
       }
       if (x0 === x1) { x0 -= 0.5; x1 += 0.5; }
+      if (!zoom && lines.some((s) => s.dots)) [x0, x1] = [x0 - (x1 - x0) * 0.06, x1 + (x1 - x0) * 0.06];
       if (spec.labels) { x0 = -0.5; x1 = spec.labels.length - 0.5; }
       if (spec.stack) return [x0, x1, 0, 1];
       const ys = lines.flatMap((s) => s.y.filter((v, i) => v !== null && s.x[i] >= x0 && s.x[i] <= x1));

@@ -107,7 +107,7 @@ def _charts(
 
 def _differing(sweep: SweepFiles, charts: Charts) -> list[Html]:
     """The score over every setting that is a number, and the settings of each variant."""
-    figures = []
+    figures: list[Html] = []
     for key, values in sweep.differing.items():
         numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in values]
         if not all(numbers) or key == "seed" or len(figures) == MOST_SCATTERS:
@@ -124,7 +124,10 @@ def _differing(sweep: SweepFiles, charts: Charts) -> list[Html]:
     if not lines:
         return []
     settings = table(["setting", "values"], lines, left=2)
-    return [grid(figures), tag("details", tag("summary", f"{len(lines)} settings"), settings)]
+    return [
+        grid(figures),
+        tag("details", tag("summary", f"Settings that differ: {len(lines)}"), settings),
+    ]
 
 
 def _runs(sweep: SweepFiles) -> list[Html]:
