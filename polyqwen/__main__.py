@@ -20,6 +20,7 @@ def main() -> None:
     embed.add_to(commands)
     export.add_to(commands)
     _add_validate(commands)
+    _add_report(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
@@ -78,6 +79,19 @@ def _validate(arguments: argparse.Namespace) -> None:
     from polyqwen.cli.validate import validate
 
     sys.exit(validate(arguments.overrides, arguments.report))
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("report", help="write the page of a run, a sweep or a study")
+    command.add_argument("folder", type=Path, help="folder of a run, of a sweep or of a study")
+    command.add_argument("--to", type=Path, help="file to write; default: FOLDER/report.html")
+    command.set_defaults(run=_report)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from polyqwen.cli.report.command import report
+
+    print(report(arguments.folder, arguments.to))
 
 
 def _policy(arguments: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ from polyqwen.models.large_batch import LargeBatch
 from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.pairs import select, similarity_gap
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.gram import Graph
+from polyqwen.weighting.gram import Gram, Graph
 from polyqwen.weighting.record import WeightUpdate
 
 
@@ -107,6 +107,7 @@ class EmbeddingModule(pl.LightningModule):
         self.record: StepRecord | None = None
         self.weight_update: WeightUpdate | None = None  # made within the last training step
         self._trusted: Batch | None = None
+        self.watched: Gram | None = None  # a callback's; gets the gradients of the next steps too
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
         self._norm: Tensor | None = None  # the same on the device, until clipping has used it
         self._seen = ViewMetrics({task: self.metric(task) for task in self.tasks})
@@ -244,12 +245,14 @@ class EmbeddingModule(pl.LightningModule):
         counts = torch.tensor(rows, device=self.device)
         weighting = self.weighting
         weighting.observe(torch.stack(losses), counts, torch.stack(chance))
+        totals = [outputs[n].total if n in outputs else None for n in self.streams]
+        if self.watched is not None and len(outputs) > 1:
+            self.watched.add(totals, self._graph(features))
         if not weighting.due(self.step):
             return
         if weighting.needs_features:
             weighting.observe_features(features.pooled)
         if weighting.gram is not None and len(outputs) > 1:
-            totals = [outputs[n].total if n in outputs else None for n in self.streams]
             weighting.gram.add(totals, self._graph(features))
         if weighting.lag == 0:
             self.weight_update = self.update_weighting()

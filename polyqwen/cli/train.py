@@ -16,6 +16,7 @@ from polyqwen.callbacks.step_timer import StepTimer
 from polyqwen.checkpoints.atomic import sweep
 from polyqwen.cli.build import build, build_trainer
 from polyqwen.cli.console import console
+from polyqwen.cli.report.command import write_after_training
 from polyqwen.cli.results import Results, results_of
 from polyqwen.cli.weights import load_weights
 from polyqwen.data.statistics import statistics_table, task_statistics
@@ -58,6 +59,7 @@ def train(cfg: DictConfig) -> Results:
         report = {"trained": trained, "untrained": untrained, "chance": chance}
         forgetting = _forgetting(trainer)
         _write(Path(cfg.run_dir), {**report, "forgetting": forgetting, "timing": timer.timing()})
+        write_after_training(Path(cfg.run_dir))
         print_results(trained, untrained, chance, console=console())
         if forgetting is not None:
             console().print(
