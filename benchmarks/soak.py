@@ -6,8 +6,8 @@
 A quiet run comes first; its memory is watched. Then runs of the same configuration are started
 with ``resume=auto`` and ended at random moments, from the start of the process on, by SIGKILL,
 SIGTERM and SIGINT, some the moment a checkpoint is being written, with TMPDIR on another file
-system, until the time is up. Each of them that reaches the last step is compared, bit for bit: weights,
-buffers and the optimizer's state.
+system, until the time is up. Each of them that reaches the last step is compared, bit for bit:
+weights, buffers and the optimizer's state.
 """
 
 import argparse
