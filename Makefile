@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
+UV ?= uv
+
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-all check format tensorboard clean
+.PHONY: help install install-locked lock train test test-all check format tensorboard clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +19,15 @@ $(READY): requirements.txt
 	@touch $@
 
 install: $(READY) ## make the environment in .venv
+
+install-locked: ## the same with checked hashes, torch as the public index has it
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@touch $(READY)
+
+lock: ## pin everything that requirements.txt pulls in, with hashes (needs uv)
+	$(UV) pip compile requirements.txt --generate-hashes --universal --python-version 3.11 \
+		--no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
 
 train: install ## train the tiny model on generated data, both phases (minutes on 2 cores)
 	$(BIN)/python train.py

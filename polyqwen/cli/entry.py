@@ -11,12 +11,13 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.cli.resolvers import register
 from polyqwen.cli.strict.check import check
 from polyqwen.cli.strict.errors import ConfigError, one_line
 from polyqwen.cli.strict.explain import COMPOSITION, explain
+from polyqwen.cli.strict.hydra_node import guard_composition
 from polyqwen.cli.strict.origin import origin
 from polyqwen.cli.strict.report import told
 from polyqwen.cli.strict.toplevel import CONF, STUDY, Schema, schema_of
@@ -49,11 +50,15 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
                 values = check(cfg, _schema(name))
                 if precheck is not None:
                     precheck(values)
+                cfg = OmegaConf.create(values)  # what was checked: nothing is resolved anew
+                OmegaConf.set_struct(cfg, True)
             job(cfg)
 
     parser = get_args_parser()  # Hydra's own, whose error() prints the whole usage
     parser.error = lambda message: _fail(message, CONFIGURATION)  # type: ignore[method-assign]
-    parser.parse_args()
+    if parser.parse_args().experimental_rerun is not None:  # it would unpickle a file
+        _fail("--experimental-rerun is not supported; give the same overrides again", CONFIGURATION)
+    guard_composition()
     with _errors_of_composition(name, full):
         hydra.main(version_base="1.3", config_path="conf", config_name=name)(checked)()
 
@@ -75,6 +80,10 @@ def _errors_of_composition(name: str, full: bool) -> Any:
             raise
         schema = schema_of(CONF, name, ())
         _fail(str(explain(error, [*schema.keys, *schema.groups])), CONFIGURATION)
+    except ConfigError as error:  # of `guard_composition`
+        if full:
+            raise
+        _fail(str(error), CONFIGURATION)
     except ValueError as error:  # of Hydra, for GROUP=null
         if full or "Config group override" not in str(error):
             raise

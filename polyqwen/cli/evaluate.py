@@ -13,9 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from polyqwen import evaluation
 from polyqwen.cli.build import Parts, build
 from polyqwen.cli.console import console
+from polyqwen.cli.report.command import write_again
+from polyqwen.cli.report.reading import GALLERIES_FILE
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.nodes import check_nodes
+from polyqwen.cli.strict.texts import check_texts
 from polyqwen.cli.strict.toplevel import FREE
 from polyqwen.cli.weights import load_weights
 from polyqwen.data.datamodule import View
@@ -28,6 +31,7 @@ from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.metrics.views import name_of
 from polyqwen.reporting.curves import plot_curves
 from polyqwen.reporting.gallery import plot_gallery
+from polyqwen.reporting.gallery_file import write_galleries
 from polyqwen.reporting.groups import groups_markdown, groups_table
 from polyqwen.reporting.histograms import plot_similarity_histogram
 from polyqwen.reporting.table import markdown_table, print_results
@@ -64,6 +68,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
     report = _measure(parts, trained, untrained, cfg.split)
     report["checkpoint"], report["split"] = str(checkpoint), cfg.split
+    report["data_root"] = cfg.data.root
     out = run_dir / cfg.out
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=2, ensure_ascii=False)
@@ -74,6 +79,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     _plot(parts, trained, run, run_dir, out, cfg)
     print_results(report["trained"], report["untrained"], report["chance"], console=console())
     console().print(groups_table(report["groups"]))
+    write_again(run_dir)
     console().print(f"written to {out}")
     return report
 
@@ -102,10 +108,10 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
         }
         OmegaConf.update(run, "data.source", source, merge=False, force_add=True)
         OmegaConf.update(run, "data.root", cfg.data.root, force_add=True)
-    check_nodes(
-        {k: v for k, v in resolved(run).items() if k != FREE}
-    )  # a file from elsewhere may name any target
-    return run
+    values = resolved(run)  # a file from elsewhere may name any target
+    check_texts(values)
+    check_nodes({key: value for key, value in values.items() if key != FREE})
+    return OmegaConf.create(values)  # what was checked, and nothing that is resolved anew
 
 
 def _embed(parts: Parts, split: str, views: Sequence[View]) -> Views:
@@ -179,6 +185,8 @@ def _plot(
             suffix, queries_of = ("", "") if kind == "spread" else (f"_{kind}", f"the {kind} ")
             title = f"{task}: what {queries_of}queries find"
             plot_gallery(rows, out / f"gallery_{task}{suffix}.png", title=title)
+            if cfg.split == "test" and cfg.data.root is None:  # what the run's page tells of
+                write_galleries({task: {kind: rows}}, run_dir / GALLERIES_FILE)
     history = run_dir / "csv" / "metrics.csv"
     if history.is_file():
         plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from polyqwen.cli.farewell import last_words
+
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = tuple(128 + number for number in HANDED_ON)  # exit statuses
 GRACE = 5.0  # seconds between asking processes to end and ending them
@@ -89,9 +91,12 @@ def launch(cfg: DictConfig, processes: int) -> None:
             )
             if log:
                 log.close()
-        rank, status = _wait(children)
+        rank, status, caught = _wait(children)
     if status:
-        if rank and status not in INTERRUPTED:
+        if status in INTERRUPTED:
+            if not caught:
+                print(last_words(status - 128, folder), file=sys.stderr)
+        elif rank:
             print(_last_words(folder / f"rank_{rank}.log", rank), file=sys.stderr)
         raise SystemExit(status)
 
@@ -116,16 +121,19 @@ def _signals_handed_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None
             signal.signal(number, handler)
 
 
-def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
-    """Rank and exit status of the first process that failed, or (0, 0) when all are done."""
+def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, int, bool]:
+    """Rank and exit status of the first process that failed, or zeros when all are done.
+
+    The third says whether the process ended by itself, and so had its say.
+    """
     while True:
         codes = [child.poll() for child in children]
         failed = [(rank, code) for rank, code in enumerate(codes) if code]
         if failed:
             rank, code = failed[0]
-            return rank, code if code > 0 else 128 - code
+            return rank, code if code > 0 else 128 - code, code > 0
         if all(code == 0 for code in codes):
-            return 0, 0
+            return 0, 0, True
         time.sleep(0.1)
 
 

@@ -1,26 +1,43 @@
 """Words that configuration files may use inside ``${…}``."""
 
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
 
 import polyqwen
+
+SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
 
 
 def register() -> None:
     """Defines words for values that a file cannot know.
 
     ``${asset:NAME}`` is a file shipped with the package, ``${stamp:}`` names a run by its start,
+    ``${oc.env:NAME,DEFAULT}`` is OmegaConf's own, but for secrets.
     ``${by_weights:TARGET,PRETRAINED,RANDOM}`` is one value or the other, as an encoder's target
     loads weights or draws them.
     """
     assets = Path(polyqwen.__file__).parent / "assets"
     OmegaConf.register_new_resolver("asset", lambda name: str(assets / name), replace=True)
     OmegaConf.register_new_resolver("by_weights", by_weights, replace=True)
+    OmegaConf.register_new_resolver("oc.env", env, replace=True)
     OmegaConf.register_new_resolver("stamp", stamp, use_cache=True, replace=True)
+
+
+def env(name: str, *default: Any) -> Any:
+    """An environment variable; a configuration is saved and shown, so secrets stay out of it.
+
+    Raises:
+        ValueError: its name tells of a secret.
+    """
+    if SECRET.search(name):
+        raise ValueError(f"${{oc.env:{name}}} sounds like a secret, and configurations are saved")
+    return oc.env(name, *default)
 
 
 def by_weights(target: str, pretrained: Any, random: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.cli.entry import FULL, errors_of_the_run
-from polyqwen.cli.train import train
+from polyqwen.cli.farewell import farewell
 
 
 def main() -> None:
@@ -25,7 +25,9 @@ def main() -> None:
         datefmt="%H:%M:%S",
         handlers=handlers,
     )
-    with errors_of_the_run(os.environ.get(FULL) == "1"):
+    with errors_of_the_run(os.environ.get(FULL) == "1"), farewell(cfg.run_dir):
+        from polyqwen.cli.train import train  # seconds, in which we may be interrupted
+
         train(cfg)
 
 

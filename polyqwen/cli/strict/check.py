@@ -11,6 +11,7 @@ from polyqwen.cli.objectives import LIBRARY, further_losses
 from polyqwen.cli.strict.errors import ConfigError, one_line, suggest
 from polyqwen.cli.strict.nodes import check_nodes
 from polyqwen.cli.strict.ranges import check_ranges
+from polyqwen.cli.strict.texts import check_texts
 from polyqwen.cli.strict.toplevel import BY_TASK, FREE, Schema, check_keys, check_types
 
 NODES = ("data", "curriculum", "weighting", "large_batch", "optimizer", "trainer")
@@ -29,6 +30,7 @@ def check(cfg: DictConfig, schema: Schema) -> dict[str, Any]:
     """
     check_keys([str(key) for key in cfg], schema)
     values = resolved(cfg)
+    check_texts(values)
     check_types(values, schema)
     if schema.trains:
         _check_parts(values)

@@ -7,17 +7,10 @@ from typing import Any, NamedTuple
 
 from polyqwen.cli.strict.errors import ConfigError, suggest
 from polyqwen.cli.strict.kinds import ANY, Built, Kind, kinds_of, mismatches
-from polyqwen.cli.strict.signatures import (
-    NoSuchTarget,
-    NotStatic,
-    Parameter,
-    Signature,
-    signature_of,
-)
+from polyqwen.cli.strict.signatures import NoSuchTarget, NotStatic, Parameter, Signature
+from polyqwen.cli.strict.targets import NotAllowed, allowed_signature
 
 log = logging.getLogger(__name__)
-ALLOWED_PACKAGES = ("polyqwen.", "lightning.pytorch.")
-ALLOWED = ("datetime.timedelta",)  # the type of Lightning's time limits
 HYDRA_KEYS = ("_target_", "_partial_")
 
 
@@ -77,12 +70,16 @@ def check_nodes(values: Mapping[str, Any], path: str = "") -> None:
         _check_node(values, path)
     for key, value in values.items():
         inner = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping):
-            check_nodes(value, inner)
-        elif isinstance(value, list):
-            for i, item in enumerate(value):
-                if isinstance(item, Mapping):
-                    check_nodes(item, f"{inner}[{i}]")
+        _check_inside(value, inner)
+
+
+def _check_inside(value: Any, path: str) -> None:
+    """Nodes however deep in mappings and lists: Hydra builds them wherever they are."""
+    if isinstance(value, Mapping):
+        check_nodes(value, path)
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check_inside(item, f"{path}[{i}]")
 
 
 def _check_node(node: Mapping[str, Any], path: str) -> None:
@@ -114,14 +111,9 @@ def _signature(target: Any, where: str) -> Signature | None:
     """The target's signature; None, said aloud, where it cannot be read."""
     if not isinstance(target, str):
         raise ConfigError(where, f"must be a dotted path, got {target!r}")
-    if not target.startswith(ALLOWED_PACKAGES) and target not in ALLOWED:
-        allowed = ", ".join([f"{package}*" for package in ALLOWED_PACKAGES] + list(ALLOWED))
-        raise ConfigError(where, f"{target} is not allowed", f"targets are {allowed}")
-    if target in ALLOWED:
-        return None
     try:
-        return signature_of(target)
-    except NoSuchTarget as error:
+        return allowed_signature(target)
+    except (NoSuchTarget, NotAllowed) as error:
         raise ConfigError(where, str(error)) from error
     except NotStatic as error:
         log.warning("%s: %s; its keys are not checked before it is built", where, error)

@@ -3,6 +3,7 @@
 import re
 import traceback
 from pathlib import Path
+from pickle import UnpicklingError
 
 from hydra.errors import InstantiationException
 from yaml import MarkedYAMLError
@@ -10,7 +11,9 @@ from yaml import MarkedYAMLError
 from polyqwen.cli.strict.errors import ConfigError
 
 PACKAGE = str(Path(__file__).parents[2])
-LIGHTNING = "MisconfigurationException"  # by name: its package is not imported for this
+# by name: their packages are not imported for this
+LIGHTNING = "MisconfigurationException"
+STOPPED = ("TooManyBadSteps",)  # runs that cannot go on
 MISMATCH = "Error(s) in loading state_dict"
 
 
@@ -20,11 +23,13 @@ def told(error: BaseException) -> str | None:
     The user's are: `ValueError` raised by this package, `OSError`, what a constructor refuses, a
     checkpoint that does not fit.
     """
+    if isinstance(error, MarkedYAMLError):
+        return f"not plain YAML: {error}"
     if isinstance(error, InstantiationException):
         return _refused_by_a_constructor(error)
-    if (
-        isinstance(error, ConfigError | OSError | MarkedYAMLError)
-        or type(error).__name__ == LIGHTNING
+    if isinstance(error, ConfigError | OSError) or type(error).__name__ in (
+        LIGHTNING,
+        *STOPPED,
     ):
         return str(error)
     if isinstance(error, ValueError):
@@ -32,6 +37,10 @@ def told(error: BaseException) -> str | None:
         if worker:
             return worker.group(3) if _last_file(worker.group(1)).startswith(PACKAGE) else None
         return str(error) if _raised_here(error) else None
+    if isinstance(error, UnpicklingError):  # of torch, whose advice is to load it all the same
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"names code ({named.group(1)})" if named else "is damaged, or no checkpoint"
+        return f"the checkpoint {what}: only tensors and plain values are loaded"
     if isinstance(error, RuntimeError) and str(error).startswith(MISMATCH):
         detail = [line.strip() for line in str(error).splitlines() if line.strip()][1]
         return f"the checkpoint is of another architecture: {detail[:200]}"

@@ -81,6 +81,22 @@ def signature_of(target: str) -> Signature:
         NoSuchTarget: nothing is there; the message has the nearest names.
         NotStatic: something is, whose signature cannot be read from the source.
     """
+    found, owner = walk(target)
+    if found.module.partition(".")[0] not in READ:  # such as polyqwen.….os.system
+        raise NoSuchTarget(f"{target} stands for {found.path}, which is not allowed as a target")
+    if isinstance(found.node, ast.ClassDef):
+        return _class_signature(found)
+    if isinstance(found.node, Function):
+        return _signature(found.node, found.module, owner)
+    raise NotStatic(f"{target} is neither a class nor a function in the source of {found.module}")
+
+
+def walk(target: str) -> tuple[Definition, Definition | None]:
+    """What a dotted path stands for, and the class that has it if it is a method.
+
+    Raises:
+        NoSuchTarget: nothing is there.
+    """
     found = Definition(target.partition(".")[0], "", ast.Module([], []))
     if file_of(found.module) is None:
         raise NoSuchTarget(f"there is no package {found.module!r}")
@@ -93,13 +109,7 @@ def signature_of(target: str) -> Signature:
         if step is None:
             raise NoSuchTarget(f"there is no {part!r} in {found.path}; {_near(part, found)}")
         found = step
-    if found.module.partition(".")[0] not in READ:  # such as polyqwen.….os.system
-        raise NoSuchTarget(f"{target} stands for {found.path}, which is not allowed as a target")
-    if isinstance(found.node, ast.ClassDef):
-        return _class_signature(found)
-    if isinstance(found.node, Function):
-        return _signature(found.node, found.module, owner)
-    raise NotStatic(f"{target} is neither a class nor a function in the source of {found.module}")
+    return found, owner
 
 
 def _near(name: str, parent: Definition) -> str:

@@ -1,0 +1,41 @@
+"""Names on the Hugging Face hub: which version of them is meant."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+COMMIT = re.compile("[0-9a-f]{40}")
+KEYS = ("name", "tokenizer")  # which hold a hub id where there is a revision
+
+
+def warn_of_unpinned(values: Mapping[str, Any]) -> None:
+    """Says which hub names of a resolved configuration may stand for something else tomorrow.
+
+    A folder on this machine needs no revision; a branch or tag is none, since it can be moved.
+    """
+    told = set()
+    for path, name, revision in hub_names(values):
+        if not COMMIT.fullmatch(str(revision)) and name not in told:
+            told.add(name)  # the tokenizer's is the model's as a rule
+            log.warning(
+                "%s is unpinned (revision %s): whoever owns it can change it; set %s.revision to "
+                "one of its commits, 40 hex digits",
+                *(name, revision, path),
+            )
+
+
+def hub_names(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, Any]]:
+    """(dotted path of the node, name, revision) wherever the hub is asked for something."""
+    target = str(values.get("_target_", ""))
+    parent = path.rpartition(".")[0]
+    if "revision" in values or target.endswith(".from_pretrained") or parent.endswith(".datasets"):
+        for key in KEYS:
+            name = values.get(key)
+            if isinstance(name, str) and not Path(name).expanduser().exists():
+                yield path, name, values.get("revision")
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from hub_names(value, f"{path}.{key}" if path else str(key))

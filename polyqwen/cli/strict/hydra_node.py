@@ -1,0 +1,104 @@
+"""Hydra's own settings: those that build objects or run code, before Hydra acts on them."""
+
+import os
+from collections.abc import Mapping
+from functools import wraps
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, OmegaConf
+
+from polyqwen.cli.strict.errors import ConfigError
+
+CORE = "hydra._internal.core_plugins"
+PLUGINS = {
+    "launcher": f"{CORE}.basic_launcher.BasicLauncher",
+    "sweeper": f"{CORE}.basic_sweeper.BasicSweeper",
+}
+LOGGING = ("job_logging", "hydra_logging")
+CLASSES = (
+    "logging.FileHandler",
+    "logging.NullHandler",
+    "logging.StreamHandler",
+    "logging.handlers.RotatingFileHandler",
+)
+STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+TEXTS = ("filename", "format", "datefmt")  # keys of logging whose values are texts, not names
+
+
+def guard_composition() -> None:
+    """From here on, Hydra composes no configuration whose ``hydra`` node `check_hydra` refuses.
+
+    Hydra sets up logging and builds its callbacks before it calls the job, so that the job's own
+    check would come too late.
+    """
+    plain = ConfigLoaderImpl.load_configuration
+    if hasattr(plain, "guarded"):
+        return
+
+    @wraps(plain)
+    def guarded(*args: Any, **kwargs: Any) -> DictConfig:
+        cfg = plain(*args, **kwargs)
+        node = OmegaConf.to_container(cfg.hydra, resolve=False)
+        assert isinstance(node, dict)
+        check_hydra({str(key): value for key, value in node.items()})
+        return cfg
+
+    guarded.guarded = True  # type: ignore[attr-defined]
+    ConfigLoaderImpl.load_configuration = guarded  # type: ignore[method-assign]
+
+
+def check_hydra(node: Mapping[str, Any]) -> None:
+    """Checks a ``hydra`` node as composed, interpolations unresolved.
+
+    Raises:
+        ConfigError: a callback, plug-in, logging class or environment variable that may not be set.
+    """
+    if node.get("callbacks"):
+        raise ConfigError("hydra.callbacks", "may not be set", "write a callback of the run")
+    for key, target in PLUGINS.items():
+        plugin = node.get(key)
+        given = plugin.get("_target_") if isinstance(plugin, Mapping) else plugin
+        if given != target:
+            where = f"hydra.{key}._target_"
+            raise ConfigError(where, f"{given} is not allowed", f"leave it at {target}")
+    for key, value in node.items():
+        _refuse_targets(value, f"hydra.{key}", key in PLUGINS)
+    for key in LOGGING:
+        _check_logging(node.get(key), f"hydra.{key}")
+    job = node.get("job")
+    variables = job.get("env_set") if isinstance(job, Mapping) else None
+    for name, value in variables.items() if isinstance(variables, Mapping) else ():
+        if os.environ.get(name) != value:  # those of env_copy are there already
+            raise ConfigError(f"hydra.job.env_set.{name}", "may not be set", "set it in the shell")
+    if variables and not isinstance(variables, Mapping):
+        raise ConfigError("hydra.job.env_set", "may not be set", "set it in the shell")
+
+
+def _refuse_targets(value: Any, path: str, plugin: bool = False) -> None:
+    if isinstance(value, Mapping):
+        if "_target_" in value and not plugin:
+            raise ConfigError(f"{path}._target_", "nothing is built here", "leave it out")
+        for key, inner in value.items():
+            _refuse_targets(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            _refuse_targets(inner, f"{path}[{i}]")
+
+
+def _check_logging(value: Any, path: str) -> None:
+    """Python's logging calls what stands under ``()`` and ``class``, and reads ``ext://…``."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            where = f"{path}.{key}"
+            if key in ("()", "."):
+                raise ConfigError(where, "is not allowed", "use a class of logging")
+            if key == "class" and inner not in CLASSES:
+                raise ConfigError(where, f"{inner} is not allowed", f"use {', '.join(CLASSES)}")
+            if key not in TEXTS:
+                _check_logging(inner, where)
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            _check_logging(inner, f"{path}[{i}]")
+    elif isinstance(value, str) and value not in STREAMS and ("://" in value or "${" in value):
+        raise ConfigError(path, f"{value} is not allowed", "write the value itself")
