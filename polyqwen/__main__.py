@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from polyqwen.cli import embed, export
+from polyqwen.cli import embed, export, mine
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     _add_choices(commands)
     embed.add_to(commands)
     export.add_to(commands)
+    mine.add_to(commands)
     _add_validate(commands)
     _add_report(commands)
     arguments = parser.parse_args()

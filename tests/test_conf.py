@@ -16,7 +16,16 @@ from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 GROUPS = (
-    *("data", "curriculum", "weighting", "library", "large_batch", "optimizer", "callbacks"),
+    *(
+        "data",
+        "curriculum",
+        "weighting",
+        "library",
+        "widths",
+        "large_batch",
+        "optimizer",
+        "callbacks",
+    ),
     *("trainer", "logger", "model"),
 )
 PARTS = ("model/encoder", "model/pooling", "model/projection", "model/sharing")
@@ -36,7 +45,7 @@ GIVEN = {  # what the build adds to a node's keys
     "callbacks.dashboard": {"configuration", "hyperparameters"},
     "optimizer": {"backbone", "head", "total_steps"},
 }
-POSITIONAL = {"model.pooling": 1, "model.projection": 1}
+POSITIONAL = {"model.pooling": 1, "model.projection": 1, "widths": 1}
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,9 @@ def build(cfg: DictConfig) -> Parts:
         name: make(node, **of_embedding(node["_target_"], projection.output_size))
         for name, node in cfg.losses.items()
     }
+    widths = values.get("widths") or {}  # runs of before have no such key
+    paired = [name for name, node in cfg.metrics.items() if at_widths(node["_target_"], widths)]
+    losses |= {name: make(cfg.widths)(losses[name]) for name in paired}
     losses |= {name: make(cfg.library[loss.candidate]) for name, loss in further.items()}
     model = EmbeddingModule(
         encoder,
@@ -97,7 +100,10 @@ def build(cfg: DictConfig) -> Parts:
         projection,
         losses=losses,
         weighting=make(weighting_node(values)),
-        metrics={name: make(node) for name, node in cfg.metrics.items()},
+        metrics={
+            name: make(node, **at_widths(node["_target_"], widths))
+            for name, node in cfg.metrics.items()
+        },
         optimizer=partial(make(cfg.optimizer), total_steps=run_steps(cfg)),
         start_step=curriculum.start_step,
         prefixes=tokens.new_tokens,
@@ -128,6 +134,12 @@ def of_embedding(target: str, size: int) -> dict[str, int]:
     """What a loss with a part of its own is told: the size of the embeddings it reads."""
     wanted = "embedding_size" in signature_of(target).parameters
     return {"embedding_size": size} if wanted else {}
+
+
+def at_widths(target: str, widths: Mapping[str, Any]) -> dict[str, list[int]]:
+    """What metrics of pairs are told where losses read several widths of the embeddings."""
+    wanted = "dims" in signature_of(target).parameters
+    return {"dims": list(widths["dims"])} if wanted and "dims" in widths else {}
 
 
 def run_steps(cfg: DictConfig) -> int:
