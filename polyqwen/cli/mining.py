@@ -16,9 +16,9 @@ from polyqwen.cli.build import make
 from polyqwen.cli.loading import load_run
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.nodes import check_nodes
-from polyqwen.data.readers.base import Reader
+from polyqwen.data.readers.base import Reader, Record
 from polyqwen.data.task import Task
-from polyqwen.data.types import Content
+from polyqwen.data.types import Content, RowError
 from polyqwen.inference.model import EmbeddingModel
 from polyqwen.mining.corpus import Corpus
 from polyqwen.mining.rules import Rules
@@ -76,7 +76,12 @@ def mine(
         found = search(queries, corpus, rows, rules, block)
         whole = work / "whole"
         report = _write(whole / task / "train.jsonl", reader, made, found, corpus)
-        report |= {"task": task, "run": str(run), "checkpoint": checkpoint, **rules._asdict()}
+        report |= {
+            "task": task,
+            "run": str(run),
+            "checkpoint": checkpoint,
+            "rules": rules._asdict(),
+        }
         _link(data, whole, task)
         text = json.dumps(report, indent=2, ensure_ascii=False)
         (whole / task / REPORT).write_text(text + "\n", encoding="utf-8")
@@ -121,7 +126,7 @@ def _embedded(
     with path.open("wb") as file:
         stream = iter(reader)
         while part := list(islice(stream, block)):
-            examples = [made.example(record, where) for where, record in part]
+            examples = [made.example(good(record), where) for where, record in part]
             texts = [e.positive.text for e in examples if e.positive is not None]
             keys = [e.positive.key for e in examples if e.positive is not None]
             new = corpus.new(keys)
@@ -136,6 +141,13 @@ def _embedded(
     if not rows:
         raise ValueError(f"{reader} has no rows")
     return rows, np.memmap(path, np.float32, "r", shape=(len(rows), model.dimension))
+
+
+def good(record: Record | RowError) -> Record:
+    """The record; raises what is wrong with it."""
+    if isinstance(record, RowError):
+        raise record
+    return record
 
 
 def _input(content: Content, data: Path) -> dict[str, Any]:
@@ -154,8 +166,8 @@ def _write(
     with path.open("w", encoding="utf-8") as file:
         for (where, record), own in zip(reader, found, strict=True):
             texts = [corpus.text(number) for number in own.documents]
-            given = list(record.get(column) or [])
-            row = {**record, column: [*given, *(text for text in texts if text not in given)]}
+            given = list(good(record).get(column) or [])
+            row = {**good(record), column: [*given, *(text for text in texts if text not in given)]}
             try:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             except TypeError as error:

@@ -60,12 +60,11 @@ class Rules(NamedTuple):
             cosines: (W,) with the query.
             positive: cosine of the row's own document.
         """
-        limit = self.max_cosine
+        near = cosines[self.skip : self.window].astype(np.float64)  # (W − skip,)
+        fits = near <= self.max_cosine
         if self.margin is not None:
-            limit = min(limit, float(np.nextafter(positive - self.margin, -2.0)))
+            fits &= near < positive - self.margin
         if self.relative_margin is not None:
-            bound = positive - abs(positive) * self.relative_margin
-            limit = min(limit, float(np.nextafter(bound, -2.0)))
-        window = slice(self.skip, self.window)
-        chosen = np.flatnonzero(cosines[window] <= limit)[: self.negatives] + self.skip
+            fits &= near < positive - abs(positive) * self.relative_margin
+        chosen = np.flatnonzero(fits)[: self.negatives] + self.skip
         return documents[chosen].tolist(), cosines[chosen].tolist()
