@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -42,8 +43,8 @@ def mine(
     """Writes a data folder like the run's, whose training rows of a task have hard negatives.
 
     The run's model embeds the task's queries and distinct documents; every query takes the nearest
-    documents that `Rules` let through. Rows keep their columns, other splits and tasks are links to
-    the files that are there. Memory holds two blocks of vectors, the found rows and three numbers a
+    documents that `Rules` let through. Rows keep their columns, other splits, tasks and pictures are hard
+    links to the files that are there, or copies where those cannot be. Memory holds two blocks of vectors, the found rows and three numbers a
     row; vectors of documents lie in a file. As sentence-transformers' ``mine_hard_negatives``; de
     Souza Moreira et al. 2024, arXiv 2407.15831.
 
@@ -188,17 +189,32 @@ def _write(
 
 
 def _link(data: Path, to: Path, task: str) -> None:
-    """Everything else of the data folder, as links to where it lies."""
+    """Everything else of the data folder: hard links, since pictures may not lead out of a root."""
     for entry in _entries(data):
         if entry.name != task:
-            (to / entry.name).symlink_to(entry.resolve())
+            _bring(entry, to / entry.name)
     for entry in _entries(data / task):
         if entry.stem != "train" and entry.name != REPORT:
-            (to / task / entry.name).symlink_to(entry.resolve())
+            _bring(entry, to / task / entry.name)
 
 
 def _entries(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.iterdir()) if not p.name.startswith("."))
+
+
+def _bring(source: Path, to: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, to, copy_function=_link_or_copy)
+    else:
+        _link_or_copy(source, to)
+
+
+def _link_or_copy(source: str | Path, to: str | Path) -> None:
+    """A hard link, or a copy where the file system has none between the two."""
+    try:
+        os.link(os.path.realpath(source), to)
+    except OSError:
+        shutil.copy2(source, to)
 
 
 def told(report: Mapping[str, Any], to: Path) -> str:
