@@ -43,10 +43,10 @@ def mine(
     """Writes a data folder like the run's, whose training rows of a task have hard negatives.
 
     The run's model embeds the task's queries and distinct documents; every query takes the nearest
-    documents that `Rules` let through. Rows keep their columns, other splits, tasks and pictures are hard
-    links to the files that are there, or copies where those cannot be. Memory holds two blocks of vectors, the found rows and three numbers a
-    row; vectors of documents lie in a file. As sentence-transformers' ``mine_hard_negatives``; de
-    Souza Moreira et al. 2024, arXiv 2407.15831.
+    documents that `Rules` let through. Rows keep their columns; other splits, tasks and pictures
+    are hard links to the files that are there, or copies where there can be none. Memory holds two
+    blocks of vectors and three numbers a row; vectors lie in files. As sentence-transformers'
+    ``mine_hard_negatives``; de Souza Moreira et al. 2024, arXiv 2407.15831.
 
     Args:
         run: folder of a run.
