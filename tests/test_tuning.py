@@ -6,11 +6,13 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from polyqwen.cli.build import Parts, build
 from polyqwen.cli.weights import load_weights
+from polyqwen.inference.model import EmbeddingModel
 from polyqwen.models.tuning.merging import load_trained, merge, save_trained, trained_state
 from polyqwen.models.tuning.strategies import LastLayers, LoraTuning
 from polyqwen.models.tuning.trained_rows import TrainedRows
@@ -241,3 +243,22 @@ def test_numbers_out_of_range_are_named() -> None:
             LoraTuning(**wrong)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         LastLayers(0)
+
+
+def test_a_loaded_model_is_merged_and_equal(configure: Configure, tmp_path: Path) -> None:
+    cfg = configure(*LORA, "model=tiny_qwen3_vl", f"run_dir={tmp_path}")
+    parts = build(cfg)
+    drift(parts.model)
+    OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
+    (tmp_path / "checkpoints").mkdir()
+    state = {"state_dict": parts.model.state_dict(), "prefixes": parts.model.prefixes}
+    torch.save(state, tmp_path / "checkpoints" / "last.ckpt")
+    model = EmbeddingModel.load(tmp_path)
+    assert model.geometry.patch_size == 16
+    assert not any("lora" in name for name in model.network.state_dict())
+    batch = batch_of(parts, ["ocr"])
+    with torch.no_grad():
+        theirs = parts.model.eval()(batch)
+        features = model._embed(batch, "ocr")
+    ours = torch.nn.functional.normalize(features, dim=-1)
+    assert_close(ours, theirs[batch.tasks["ocr"].query], atol=1e-5, rtol=1e-5)

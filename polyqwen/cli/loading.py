@@ -17,6 +17,7 @@ from polyqwen.data.pictures import Pictures
 from polyqwen.export.folder import SETTINGS
 from polyqwen.export.folder import load as load_exported
 from polyqwen.inference.model import EmbeddingModel
+from polyqwen.models.tuning.merging import merge
 
 FILE_SYSTEM = Path("/").resolve()
 # what of a run's configuration the embedding of an input depends on
@@ -50,6 +51,7 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     parts = {name: getattr(network, name) for name in ("encoder", "pooling", "projection")}
     path = checkpoint_path(folder, checkpoint)
     take_parts(cast(dict[str, nn.Module], parts), read_state(path)["state_dict"], path)
+    merge(parts["encoder"])
     return EmbeddingModel(
         **parts,
         tokens=network.tokens,
