@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from polyqwen.cli import embed, export
+from polyqwen.cli import embed, export, new_task
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     _add_choices(commands)
     embed.add_to(commands)
     export.add_to(commands)
+    new_task.add_to(commands)
     _add_validate(commands)
     _add_report(commands)
     arguments = parser.parse_args()
@@ -72,13 +73,14 @@ def _add_validate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; data=folder by default"
     )
     command.add_argument("--report", type=Path, help="JSON file to write")
+    command.add_argument("--config-dir", type=Path, help="as for train.py")
     command.set_defaults(run=_validate)
 
 
 def _validate(arguments: argparse.Namespace) -> None:
     from polyqwen.cli.validate import validate
 
-    sys.exit(validate(arguments.overrides, arguments.report))
+    sys.exit(validate(arguments.overrides, arguments.report, arguments.config_dir))
 
 
 def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
