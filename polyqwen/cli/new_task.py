@@ -160,8 +160,10 @@ def new_task(
 
 def _columns(given: list[str], kind: str) -> dict[str, str]:
     known = KINDS[kind].fields
-    columns = dict(entry.split("=", 1) if "=" in entry else (entry, "") for entry in given)
-    for field, column in columns.items():
+    columns: dict[str, str] = {}
+    for entry in given:
+        field, _, column = entry.partition("=")
+        columns[field] = column
         if field not in known or not column:
             raise ValueError(
                 f"--fields {field}={column}: give FIELD=COLUMN with a field of --kind {kind}: "
