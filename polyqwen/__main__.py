@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from polyqwen.cli import embed, export, new_task
+from polyqwen.cli import embed, export, new_task, split
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
     embed.add_to(commands)
     export.add_to(commands)
     new_task.add_to(commands)
+    split.add_to(commands)
     _add_validate(commands)
     _add_report(commands)
     arguments = parser.parse_args()
