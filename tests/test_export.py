@@ -194,3 +194,37 @@ def test_the_card_tells_how_to_use_the_model(configure: Configure, tmp_path: Pat
         [*command, str(tmp_path / "card")], capture_output=True, text=True, cwd=ROOT
     )
     assert again.returncode == 1 and again.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("overrides", [(), TEXT], ids=["pictures", "text"])
+def test_texts_through_onnx(
+    exported: Callable[..., tuple[EmbeddingModel, Path]], overrides: tuple[str, ...]
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, folder = exported(*overrides, onnx=True)
+    session = runtime.InferenceSession(folder / "onnx" / "model.onnx")
+    frame = json.loads((folder / "polyqwen.json").read_text(encoding="utf-8"))["frames"][
+        "text_pair"
+    ]
+    ids = [[*frame["start"], *i, *frame["end"]] for i in model.tokens.encode(TEXTS)]
+    longest = max(map(len, ids))
+    given = {
+        "input_ids": np.array([i + [0] * (longest - len(i)) for i in ids]),
+        "attention_mask": np.array([[1] * len(i) + [0] * (longest - len(i)) for i in ids]),
+    }
+    (found,) = session.run(None, given)
+    np.testing.assert_allclose(found, model.encode(TEXTS), atol=1e-5)
+
+
+def test_onnx_says_what_it_needs(configure: Configure, tmp_path: Path) -> None:
+    run = make_run(configure, tmp_path / "run", *TEXT)
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda n, *a: None if n.startswith('onnx') else find(n, *a)\n"
+        "from pathlib import Path; from polyqwen.cli.export import export\n"
+        f"export(Path({str(run)!r}), Path({str(tmp_path / 'out')!r}), onnx=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "--onnx needs onnx and onnxscript; pip install onnx onnxscript" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -24,7 +24,12 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def export(
-    run: Path, to: Path, checkpoint: str = "last", task: str | None = None, plain: bool = False
+    run: Path,
+    to: Path,
+    checkpoint: str = "last",
+    task: str | None = None,
+    plain: bool = False,
+    onnx: bool = False,
 ) -> None:
     """Writes the folder whole, or nothing: it is made beside its place and renamed.
 
@@ -36,6 +41,7 @@ def export(
     from polyqwen.export.card import write_card
     from polyqwen.export.checksums import write_sums
     from polyqwen.export.folder import save
+    from polyqwen.export.onnx import save_onnx
     from polyqwen.export.plain import save_plain
 
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -49,6 +55,8 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         settings = (save_plain if plain else save)(model, temporary)
+        if onnx:
+            save_onnx(model, temporary)
         shutil.copyfile(run / "config.yaml", temporary / "run_config.yaml")
         write_card(temporary, settings, model.dimension, run, to.resolve().name, plain)
         write_sums(temporary)

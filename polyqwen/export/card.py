@@ -6,7 +6,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from polyqwen.reporting.history import read_history
+
 MAIN = ("spearman", "mrr", "accuracy")  # the first that a task has is its main figure
+WEIGHT = "weight/"
 CARD = Template("""\
 ---
 library_name: sentence-transformers
@@ -45,6 +48,10 @@ $results
 ## Recipe
 
 $recipe
+
+## Weights of the tasks in training
+
+$weights
 
 ## Limits
 
@@ -106,6 +113,7 @@ def write_card(
         ),
         results=_results(run),
         recipe=_recipe(config),
+        weights=_weights(run),
         max_tokens=settings["tokens"]["max_tokens"],
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -138,6 +146,23 @@ def _results(run: Path | None) -> str:
         pool = values.get("pool")
         size = "–" if pool is None else f"{pool:.0f}"
         lines.append(f"| {name} | {key} | {values[key]:.3f} | {' | '.join(cells)} | {size} |")
+    return "\n".join(lines)
+
+
+def _weights(run: Path | None) -> str:
+    """What the weighting gave each task at five moments of the run."""
+    path = None if run is None else run / "csv" / "metrics.csv"
+    series = {} if path is None or not path.is_file() else read_history(path)
+    own = {name[len(WEIGHT) :]: s for name, s in series.items() if name.startswith(WEIGHT)}
+    if not own:
+        return "The run kept no record of them."
+    steps = next(iter(own.values())).steps
+    places = [round(part * (len(steps) - 1) / 4) for part in range(5)]
+    heads = " | ".join(f"step {steps[place]}" for place in places)
+    lines = [f"| task | {heads} |", "|---" * 6 + "|"]
+    for task, s in own.items():
+        cells = " | ".join(f"{s.values[min(place, len(s.values) - 1)]:.3f}" for place in places)
+        lines.append(f"| {task} | {cells} |")
     return "\n".join(lines)
 
 
