@@ -22,7 +22,7 @@ from polyqwen.data.sources import FolderSource
 from polyqwen.data.task import Task
 from polyqwen.data.types import RowError
 from tests.conftest import REAL
-from tests.hostile import contained, cut, mutated, one_clear_line, spoilt_rows
+from tests.hostile import LINES, contained, cut, mutated, one_clear_line, spoilt_rows
 from tests.test_tokens import SHARED, tokens
 
 PAIRS = Task({"query_text": "text_a", "document_text": "text_b", "score": "score"}, prefix="<x>")
@@ -242,6 +242,42 @@ def test_texts_are_cleaned_of_what_a_terminal_obeys(tmp_path: Path) -> None:
     assert error.kind == "empty" and error.field == "text_b"
     (example,) = read(tmp_path, json.dumps({**row, "text_b": "b"}).encode())
     assert example.query.text == "a [2Jb  \n\tc"
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+FIELDS = ("text_a", "text_b", "score", "image", "text", "turns", "negatives", "labels", "lang")
+
+
+@pytest.mark.parametrize("name", TASKS)
+@given(record=st.dictionaries(st.sampled_from(FIELDS), JSON))
+@settings(max_examples=50, deadline=None)
+def test_any_values_make_an_example_or_one_line(name: str, record: dict[str, Any]) -> None:
+    try:
+        example = TASKS[name].example(record, "rows.jsonl, line 1")
+    except RowError as error:
+        assert one_clear_line(error) and error.kind and str(error).startswith("rows.jsonl, line 1")
+    else:
+        assert example.positive is not None and isinstance(example.query.key, int)
+
+
+@given(data=st.binary(max_size=200) | st.lists(st.sampled_from(LINES)).map(b"\n".join))
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_make_rows_or_one_line(data: bytes, tmp_path_factory: Any) -> None:
+    try:
+        found = read(tmp_path_factory.getbasetemp(), data)
+    except ValueError as error:
+        assert one_clear_line(error)
+    else:
+        assert all(one_clear_line(e) for e in found if isinstance(e, RowError))
 
 
 SPECIAL = sorted(SHARED.tokenizer.get_added_vocab(), key=len)
