@@ -40,7 +40,8 @@ def validate(overrides: Sequence[str], report: Path | None = None) -> int:
     try:
         values = _configuration(overrides)
         tasks = {name: built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
-        scans, found = _scans(values, tasks)
+        source = built("data.source", values["data"]["source"])
+        scans, found = _scans(values, tasks, source)
     except ConfigError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return CONFIGURATION
@@ -68,7 +69,7 @@ def _configuration(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _scans(
-    values: Mapping[str, Any], tasks: Mapping[str, Any]
+    values: Mapping[str, Any], tasks: Mapping[str, Any], source: Any
 ) -> "tuple[dict[str, dict[str, Scan]], list[Finding]]":
     """What every split holds, and what that means for the run."""
     from polyqwen.data.bad_rows import BadRows
@@ -80,7 +81,6 @@ def _scans(
     logging.getLogger("transformers").setLevel(logging.ERROR)  # texts longer than a model takes
     data = values["data"]
     bad = BadRows(data["bad_rows"], data["max_bad_share"])
-    source = built("data.source", data["source"])
     prefixes = {name: task.prefix for name, task in tasks.items()}
     tokens = built("model.tokens", values["model"]["tokens"], prefixes=prefixes)
     pictures = Pictures(Path(data.get("root") or source.root), cache_mb=0)
