@@ -1,13 +1,13 @@
 """Kills a training again and again, and asks whether it ends with the weights of a quiet one.
 
-    python benchmarks/soak.py                              # a few minutes
-    python benchmarks/soak.py --minutes 60 --steps 1500    # what docs/reliability.md reports
+    python -m benchmarks.soak                              # a few minutes
+    python -m benchmarks.soak --minutes 60 --steps 1500    # what docs/reliability.md reports
 
 A quiet run comes first; its memory is watched. Then runs of the same configuration are started
 with ``resume=auto`` and ended at random moments, from the start of the process on, by SIGKILL,
 SIGTERM and SIGINT, some the moment a checkpoint is being written, with TMPDIR on another file
-system, until the time is up. Each of them that reaches the last step is compared, bit for bit: weights,
-buffers and the optimizer's state.
+system, until the time is up. Each of them that reaches the last step is compared, bit for bit:
+weights, buffers and the optimizer's state.
 """
 
 import argparse

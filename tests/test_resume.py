@@ -71,8 +71,9 @@ def fit(
     *overrides: str,
     ckpt: Path | None = None,
     weighting: Sequence[str] = STW,
+    base: Sequence[str] = SHORT,
 ) -> Result:
-    cfg = configure(*SHORT, *weighting, f"run_dir={out}", *overrides)
+    cfg = configure(*base, *weighting, f"run_dir={out}", *overrides)
     out.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(0, workers=True, verbose=False)
     data, model = build(cfg)

@@ -54,6 +54,8 @@ def save_last(trainer: pl.Trainer, folder: Path) -> Path:
     """
     path = folder / f"last-{trainer.global_step}.ckpt"
     trainer.save_checkpoint(path, weights_only=False)
+    for logger in trainer.loggers:
+        logger.save()  # what was logged up to here would be missing after a kill
     if trainer.is_global_zero:
         (folder / f"{LAST}.json").unlink(missing_ok=True)  # of a time when it was no link
         point(folder / LAST, path.name)
