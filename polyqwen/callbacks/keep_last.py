@@ -62,4 +62,5 @@ def save_last(trainer: pl.Trainer, folder: Path) -> Path:
         for callback in callbacks_of(trainer):
             if isinstance(callback, KeepLast):
                 callback.prune()
+    trainer.strategy.barrier()  # a rank that ends now takes rank 0 with it
     return path
