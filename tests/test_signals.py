@@ -127,3 +127,27 @@ def test_one_process_with_loaders_that_are_told_too(
         assert time.monotonic() - begun < LIMIT and not working_for(out), text
         assert "Traceback" not in text
     assert verified(last).step > 0
+
+
+def slurm_script() -> str:
+    """The one of the documentation, from the call of srun on."""
+    text = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
+    lines = [line.removeprefix("    ") for line in text.splitlines()]
+    start = next(i for i, line in enumerate(lines) if line.startswith("srun "))
+    return "\n".join(lines[start : lines.index("exit $status") + 1])
+
+
+@pytest.mark.parametrize(("status", "asked"), [(143, "requeue 17\n"), (0, ""), (1, "")])
+def test_an_interrupted_job_is_queued_again(tmp_path: Path, status: int, asked: str) -> None:
+    commands = {"srun": f"exit {status}", "scontrol": f'echo "$@" >> {tmp_path}/asked'}
+    for name, body in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    result = subprocess.run(
+        ["bash", "-c", slurm_script()],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "17"},
+        check=False,
+    )
+    assert result.returncode == status
+    file = tmp_path / "asked"
+    assert (file.read_text() if file.exists() else "") == asked
