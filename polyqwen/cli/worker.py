@@ -8,6 +8,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.cli.entry import FULL, errors_of_the_run
+from polyqwen.cli.launch import error_file
+from polyqwen.cli.strict.errors import one_line
+from polyqwen.cli.strict.report import told
 from polyqwen.cli.train import train
 
 
@@ -26,7 +29,13 @@ def main() -> None:
         handlers=handlers,
     )
     with errors_of_the_run(os.environ.get(FULL) == "1"):
-        train(cfg)
+        try:
+            train(cfg)
+        except Exception as error:
+            text = told(error) or f"{type(error).__name__}: {error}"
+            note = path.with_name(error_file(os.environ["RANK"]))
+            note.write_text(one_line(text), encoding="utf-8")
+            raise
 
 
 if __name__ == "__main__":
