@@ -14,14 +14,17 @@ def main(cfg: DictConfig) -> None:
 
         return run_study(cfg, precheck)
 
-    from polyqwen.cli.launch import device_count, launch, launched_outside
-    from polyqwen.cli.resume import resume
+    from polyqwen.cli.farewell import farewell
 
-    resume(cfg)
-    processes = device_count(cfg)
-    if processes > 1 and not launched_outside():
-        launch(cfg, processes)
-    else:
+    with farewell(cfg.run_dir):
+        from polyqwen.cli.launch import device_count, launch, launched_outside
+        from polyqwen.cli.resume import resume
+
+        resume(cfg)
+        processes = device_count(cfg)
+        if processes > 1 and not launched_outside():
+            return launch(cfg, processes)
+
         from polyqwen.cli.train import train
 
         train(cfg)

@@ -1,6 +1,6 @@
 """Rows from a thousand to ten million: the first batch, memory and resuming; converting files.
 
-    python -m benchmarks.rows_at_scale [--sizes 1000 100000 10000000] [--converted 100000]
+    python -m benchmarks.rows_at_scale [--sizes 1000 100000 10000000] [--converted 20000 100000]
 
 Prepares a small split with polyqwen, repeats it to each size (about 320 bytes a row, in a temporary
 folder) and starts it once, which leaves statistics and the order by difficulty beside the table.
@@ -23,12 +23,12 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-BATCH, SMALL, EVAL = 480, 1000, 100
+BATCH, SMALL, EVAL, PART = 480, 1000, 100, 65_536
 
 
 def private_mb() -> dict[str, float]:
@@ -102,15 +102,21 @@ def write_rows(folder: Path, ending: str, rows: int) -> None:
         return {"a": f"{first} {i}", "b": second, "s": i % 6 / 5}
 
     for split, count in (("train", rows), ("dev", EVAL), ("test", EVAL)):
-        made = [row(i) for i in range(count)]
         path = folder / f"{split}{ending}"
+        starts = range(0, count, PART)
+        parts = ([row(i) for i in range(s, min(count, s + PART))] for s in starts)
         if ending == ".jsonl":
-            path.write_text("".join(json.dumps(r) + "\n" for r in made), encoding="utf-8")
-        elif ending == ".parquet":
-            pq.write_table(pa.Table.from_pylist(made), path)
-        else:
-            table = pa.Table.from_pylist(made)
-            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+            with path.open("w", encoding="utf-8") as lines:
+                lines.writelines(json.dumps(r) + "\n" for part in parts for r in part)
+            continue
+        tables = map(pa.Table.from_pylist, parts)
+        first = next(tables)
+        parquet = ending == ".parquet"
+        with (
+            pa.OSFile(str(path), "wb") as file,
+            (pq.ParquetWriter if parquet else pa.ipc.new_stream)(file, first.schema) as out,
+        ):
+            for table in chain([first], tables):
                 out.write_table(table)
 
 
@@ -131,8 +137,8 @@ def conversion(root: Path, cache: Path) -> dict[str, float]:
 
 def in_process(*arguments: object) -> dict[str, float]:
     """The answer of this file in a process of its own."""
-    command = [sys.executable, __file__, *map(str, arguments)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.rows_at_scale", *map(str, arguments)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     result: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
     return result
 
@@ -167,11 +173,10 @@ def measure_sizes(folder: Path, sizes: list[int], repeats: int) -> dict[str, Any
     return {"first_batch": median, "very_first_start": once, "runs": results}
 
 
-def measure_conversions(folder: Path, rows: int) -> dict[str, Any]:
-    """One-time preparation of each kind of file, and of twice the rows for the memory's growth."""
+def measure_conversions(folder: Path, sizes: list[int]) -> dict[str, Any]:
+    """One-time preparation of each kind of file; several sizes show how memory grows."""
     results = {}
-    cases = [(".jsonl", rows), (".jsonl", 2 * rows), (".parquet", rows), (".arrow", rows)]
-    for ending, count in cases:
+    for ending, count in ((e, c) for c in sizes for e in (".jsonl", ".parquet", ".arrow")):
         root = folder / f"{ending[1:]}_{count}"
         write_rows(root / "text_pair", ending, count)
         results[root.name] = in_process("convert", root, folder / f"cache_{root.name}")
@@ -182,7 +187,7 @@ def main() -> None:
     """Measures and writes the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 100_000, 10_000_000])
-    parser.add_argument("--converted", type=int, default=100_000)
+    parser.add_argument("--converted", type=int, nargs="+", default=[20_000, 100_000])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()

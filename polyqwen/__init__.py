@@ -5,3 +5,12 @@ D embedding size, K hard negatives, T tasks.
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """``polyqwen.EmbeddingModel``, imported when asked for: torch takes seconds to import."""
+    if name == "EmbeddingModel":
+        from polyqwen.inference.model import EmbeddingModel
+
+        return EmbeddingModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from polyqwen.cli import embed, export
+
 
 def main() -> None:
     """Reads the command line and runs the command; a user's mistake is one line."""
@@ -15,6 +17,10 @@ def main() -> None:
     _add_compare(commands)
     _add_policy(commands)
     _add_choices(commands)
+    embed.add_to(commands)
+    export.add_to(commands)
+    _add_validate(commands)
+    _add_report(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
@@ -58,6 +64,34 @@ def _add_choices(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("metrics", type=Path, help="a run's csv/metrics.csv")
     command.add_argument("--to", type=Path, required=True, help="folder to write")
     command.set_defaults(run=_choices)
+
+
+def _add_validate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("validate", help="look through a data set before a run does")
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; data=folder by default"
+    )
+    command.add_argument("--report", type=Path, help="JSON file to write")
+    command.set_defaults(run=_validate)
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    from polyqwen.cli.validate import validate
+
+    sys.exit(validate(arguments.overrides, arguments.report))
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("report", help="write the page of a run, a sweep or a study")
+    command.add_argument("folder", type=Path, help="folder of a run, of a sweep or of a study")
+    command.add_argument("--to", type=Path, help="file to write; default: FOLDER/report.html")
+    command.set_defaults(run=_report)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from polyqwen.cli.report.command import report
+
+    print(report(arguments.folder, arguments.to))
 
 
 def _policy(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn import functional as F
@@ -20,12 +21,38 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def is_first() -> bool:
+    """Whether this is rank 0."""
+    return world_size() == 1 or dist.get_rank() == 0
+
+
 def gather_objects(value: Any) -> list[Any]:
     """One picklable value per rank; a collective."""
     values = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(values, value)
     return values
+
+
+class Notice:
+    """A word that one rank leaves for the others, to be looked for outside of collectives.
+
+    It lies in the store through which the ranks found each other.
+
+    Args:
+        name: the same on all ranks.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._store, self._name = distributed_c10d._get_default_store(), f"polyqwen/{name}"
+
+    def give(self) -> None:
+        """Leaves it."""
+        self._store.set(self._name, "1")
+
+    def given(self) -> bool:
+        """Whether any rank left it."""
+        return bool(self._store.check([self._name]))
 
 
 def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:

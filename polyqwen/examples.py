@@ -41,7 +41,7 @@ def gallery_rows(
     right = right_documents(pairs, queries, pool, relevant_from)
     best = cosines.topk(min(RESULTS, len(pool)))
     shown = torch.cat([queries, pool[best.indices].flatten()])
-    entries = dict(zip(shown.tolist(), _look(data, task, split, pairs, shown), strict=True))
+    entries = dict(zip(shown.tolist(), look(data, task, split, pairs, shown), strict=True))
     rows: list[GalleryRow] = []
     for i, query in enumerate(queries.tolist()):
         own = cosines[i][right[i]].max()
@@ -65,7 +65,7 @@ def gallery_rows(
     return rows
 
 
-def _look(
+def look(
     data: CurriculumDataModule, task: str, split: str, pairs: PairEmbeddings, places: Tensor
 ) -> list[dict[str, Any]]:
     """Texts and opened pictures of some places in ``pairs``."""

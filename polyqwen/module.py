@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
 from polyqwen.distributed import gather_batch, shard, world_size
+from polyqwen.features import Features, embedded
 from polyqwen.losses.library import available
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.split import SplitMetrics
@@ -24,9 +24,9 @@ from polyqwen.metrics.views import View, ViewMetrics
 from polyqwen.models.inputs import Encoder
 from polyqwen.models.large_batch import LargeBatch
 from polyqwen.models.parted_projection import PartedProjection
-from polyqwen.pairs import by_task, select, similarity_gap
+from polyqwen.pairs import select, similarity_gap
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.gram import Graph
+from polyqwen.weighting.gram import Gram, Graph
 from polyqwen.weighting.record import WeightUpdate
 
 
@@ -40,18 +40,6 @@ class StepRecord(NamedTuple):
     rows: dict[str, int]  # by task
     embeddings: Tensor  # (N, D), of this rank
     tasks: dict[str, TaskBatch]  # this rank's pairs of them
-
-
-class Features(NamedTuple):
-    """What the parts of the model make of a batch's contents.
-
-    With a projection per task there is one row for each content and task that uses it.
-    """
-
-    pooled: Tensor  # (N, H)
-    projected: Tensor  # (N, D)
-    embeddings: Tensor  # (N, D), unit norm, fp32
-    tasks: dict[str, TaskBatch]  # their indices point at these rows
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -119,6 +107,7 @@ class EmbeddingModule(pl.LightningModule):
         self.record: StepRecord | None = None
         self.weight_update: WeightUpdate | None = None  # made within the last training step
         self._trusted: Batch | None = None
+        self.watched: Gram | None = None  # a callback's; gets the gradients of the next steps too
         self.gradient_norm = 0.0  # of the last optimizer step, before clipping
         self._norm: Tensor | None = None  # the same on the device, until clipping has used it
         self._seen = ViewMetrics({task: self.metric(task) for task in self.tasks})
@@ -142,13 +131,7 @@ class EmbeddingModule(pl.LightningModule):
         return self._embedded(self._pooled(batch), batch.tasks)
 
     def _embedded(self, pooled: Tensor, tasks: dict[str, TaskBatch]) -> Features:
-        if isinstance(self.projection, PartedProjection):
-            rows, sizes, tasks = by_task(tasks, self.tasks)
-            pooled = pooled[rows]
-            projected = self.projection(pooled, sizes)
-        else:
-            projected = self.projection(pooled)
-        return Features(pooled, projected, F.normalize(projected.float(), dim=-1), tasks)
+        return embedded(self.projection, pooled, tasks, self.tasks)
 
     def _pooled(self, batch: Batch) -> Tensor:
         return self.large_batch.pooled(self.encoder, self.pooling, batch.chunks, batch.images)
@@ -262,12 +245,14 @@ class EmbeddingModule(pl.LightningModule):
         counts = torch.tensor(rows, device=self.device)
         weighting = self.weighting
         weighting.observe(torch.stack(losses), counts, torch.stack(chance))
+        totals = [outputs[n].total if n in outputs else None for n in self.streams]
+        if self.watched is not None and len(outputs) > 1:
+            self.watched.add(totals, self._graph(features))
         if not weighting.due(self.step):
             return
         if weighting.needs_features:
             weighting.observe_features(features.pooled)
         if weighting.gram is not None and len(outputs) > 1:
-            totals = [outputs[n].total if n in outputs else None for n in self.streams]
             weighting.gram.add(totals, self._graph(features))
         if weighting.lag == 0:
             self.weight_update = self.update_weighting()
@@ -279,7 +264,7 @@ class EmbeddingModule(pl.LightningModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """On the CPU a batch is in its place; not walking through it saves a tenth of a ms."""
+        """On the CPU a batch is in its place; walking through it took a tenth of a ms."""
         if device.type == "cpu":
             return batch
         return cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))

@@ -286,11 +286,11 @@ def test_bad_data(kind: str, copy: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").rglob("*.tmp"))  # nothing half-written is left
 
 
-def test_bad_pictures_may_be_skipped_up_to_a_cap(copy: Path, tmp_path: Path) -> None:
+def test_bad_rows_may_be_skipped_up_to_a_cap(copy: Path, tmp_path: Path) -> None:
     _truncate(copy)
     _rewrite("ocr/dev.jsonl", lambda row: row.update(image="no.png"))(copy)
-    skip = arguments(copy, tmp_path, "data.bad_pictures=skip", "data.rows_per_task=4")
-    words = ("of 64 rows have bad pictures", "max_bad_share=0.01", "truncated")
+    skip = arguments(copy, tmp_path, "data.bad_rows=skip", "data.rows_per_task=4")
+    words = ("of 64 rows are bad (1 picture damaged)", "max_bad_share=0.01", "truncated")
     assert_refused(forked("train.py", skip, tmp_path), words)
     ended = forked("train.py", [*skip, "data.max_bad_share=0.2"], tmp_path)
     assert ended.code == 0, ended.err[-2000:]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyqwen.data import pictures as module
+from polyqwen.data import picture_files as module
 from polyqwen.data.pictures import Pictures
 
 
@@ -65,7 +65,7 @@ def test_damaged_missing_and_strange_files_are_named(pictures: Pictures) -> None
 def test_bombs_are_refused_by_their_header(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_FILE_PIXELS", 99)
+    monkeypatch.setitem(module.MAX_PIXELS, "PNG", 99)
     name = save(pictures, "a.png", Image.new("RGB", (10, 10)))
     for action in (pictures.open, pictures.size):
         with pytest.raises(ValueError, match="100 pixels"):

@@ -73,11 +73,11 @@ def test_missing_things_are_named(tmp_path: Path) -> None:
 def test_broken_json_names_the_line(tmp_path: Path) -> None:
     path = write(tmp_path, ".jsonl")
     path.write_text('{"a": 1}\n{"a": \n', encoding="utf-8")
-    with pytest.raises(ValueError, match="line 2 is not JSON"):
-        list(FolderSource(tmp_path).reader("pairs", "train"))
+    first, second = FolderSource(tmp_path).reader("pairs", "train")
+    assert first[1] == {"a": 1} and "line 2: not JSON" in str(second[1])
     path.write_text("[1]\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="line 1 is not a JSON object"):
-        list(FolderSource(tmp_path).reader("pairs", "train"))
+    ((_, only),) = FolderSource(tmp_path).reader("pairs", "train")
+    assert "line 1: not a JSON object" in str(only)
 
 
 def test_fields_map_columns() -> None:
@@ -106,7 +106,7 @@ def test_conversations_end_in_a_question() -> None:
         ({"a": "x", "s": 0.5}, "here: no column 'b' for document_text; the row has a, s"),
         ({"a": "x", "b": "y", "s": 1.5}, r"here: s=1.5 lies outside \[0, 1\]"),
         ({"a": "x", "b": "y", "s": "high"}, "here: s='high' is not a number"),
-        ({"a": "x", "b": "y", "s": float("nan")}, "outside"),
+        ({"a": "x", "b": "y", "s": float("nan")}, "here: s=nan is not a finite number"),
         ({"a": " ", "b": "y", "s": 0.5}, "here: the query is empty"),
         ({"a": "x", "b": None, "s": 0.5}, "here: the document is empty"),
     ],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.callbacks.base import optimizer_stepped
+from polyqwen.checkpoints.plugin import VerifiedCheckpoints
 from polyqwen.cli.build import build, build_trainer
 from tests.conftest import Configure
 from tests.ranks import on_ranks
@@ -121,7 +122,7 @@ def test_random_numbers_matter_for_the_comparison(configure: Configure, tmp_path
     path = tmp_path / "a" / "5.ckpt"
     checkpoint = torch.load(path, weights_only=True)  # tensors and plain Python only
     del checkpoint["random_states"]
-    torch.save(checkpoint, path)
+    VerifiedCheckpoints().save_checkpoint(checkpoint, path)
     resumed = fit(configure, tmp_path / "b", DROPOUT, ckpt=path)
     assert resumed.rows[7] == through.rows[7] and resumed.losses[7] != through.losses[7]
 

@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 from torch.utils.tensorboard import SummaryWriter
 
 from polyqwen.callbacks.base import StepCallback, callbacks_of, tensorboard_writers
+from polyqwen.callbacks.conflicts import GradientConflicts
+from polyqwen.callbacks.throughput import Throughput
 from polyqwen.module import EmbeddingModule
 from polyqwen.reporting.hparams import session_end, session_start
 from polyqwen.reporting.layout import dashboard_layout
@@ -53,7 +55,11 @@ class Dashboard(pl.Callback):
             return
         self._laid_out = True
         layout = dashboard_layout(
-            _kinds(pl_module), _schedules(trainer), pl_module.weighting.gram is not None
+            _kinds(pl_module),
+            _schedules(trainer),
+            gradients=pl_module.weighting.gram is not None,
+            conflicts=_has(trainer, GradientConflicts),
+            throughput=_has(trainer, Throughput),
         )
         for writer in tensorboard_writers(trainer):
             writer.add_custom_scalars(layout)
@@ -95,6 +101,10 @@ def _kinds(module: EmbeddingModule) -> dict[str, str]:
         task: "scored" if m.scored else "pairs" if m.paired else "labels" if m.main else "texts"
         for task, m in metrics.items()
     }
+
+
+def _has(trainer: pl.Trainer, kind: type[pl.Callback]) -> bool:
+    return any(isinstance(callback, kind) for callback in callbacks_of(trainer))
 
 
 def _schedules(trainer: pl.Trainer) -> list[str]:

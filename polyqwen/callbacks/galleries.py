@@ -1,5 +1,7 @@
 """The queries that the model finds hardest, to be looked at while it trains."""
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 from torch.utils.tensorboard import SummaryWriter
 
@@ -8,7 +10,8 @@ from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.examples import gallery_rows
 from polyqwen.metrics.choice import hardest_queries
 from polyqwen.module import EmbeddingModule
-from polyqwen.reporting.gallery import has_pictures
+from polyqwen.reporting.gallery import GalleryRow, has_pictures
+from polyqwen.reporting.gallery_file import write_galleries
 from polyqwen.reporting.gallery_list import gallery_image
 from polyqwen.reporting.gallery_text import gallery_markdown
 
@@ -17,17 +20,20 @@ class Galleries(pl.Callback):
     """Writes ``gallery/<task>`` at each validation and ``gallery/<task>/test`` at the run's end.
 
     Tasks with pictures become one image, others a table of text. The embeddings are those of the
-    metrics. Without TensorBoard, or on another rank than the first, there is nothing to do.
+    metrics. On another rank than the first there is nothing to do, nor, but for the file, without
+    TensorBoard.
 
     Args:
         rows: hardest queries shown per task, >= 1.
         validation: also at each validation (less than a second per task).
+        file: where those of the run's end are kept for its report; None: nowhere.
     """
 
-    def __init__(self, rows: int = 4, validation: bool = True) -> None:
+    def __init__(self, rows: int = 4, validation: bool = True, file: str | None = None) -> None:
         if rows < 1:
             raise ValueError(f"galleries.rows must be at least 1, got {rows}")
         self.rows, self.validation = rows, validation
+        self.file = None if file is None else Path(file)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The hardest queries of the validation rows."""
@@ -36,15 +42,23 @@ class Galleries(pl.Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The hardest queries of the test split, but not those of an untrained model."""
-        if trainer.global_step:
-            self._write(trainer, pl_module, "test")
+        if not trainer.global_step:
+            return
+        shown = self._write(trainer, pl_module, "test", always=self.file is not None)
+        if self.file is not None and shown and trainer.is_global_zero:
+            write_galleries({task: {"hardest": rows} for task, rows in shown.items()}, self.file)
 
-    def _write(self, trainer: pl.Trainer, module: pl.LightningModule, split: str) -> None:
+    def _write(
+        self, trainer: pl.Trainer, module: pl.LightningModule, split: str, always: bool = False
+    ) -> dict[str, list[GalleryRow]]:
+        """Rows by task; collected without TensorBoard too if ``always``."""
         assert isinstance(module, EmbeddingModule)
         data = getattr(trainer, "datamodule", None)
         writers = tensorboard_writers(trainer)
-        if not writers or not isinstance(data, CurriculumDataModule):
-            return
+        wanted = bool(writers) or (always and trainer.is_global_zero)
+        shown: dict[str, list[GalleryRow]] = {}
+        if not wanted or not isinstance(data, CurriculumDataModule):
+            return shown
         for task in module.tasks:
             if not module.metric(task).paired:
                 continue  # a text alone finds nothing
@@ -52,7 +66,7 @@ class Galleries(pl.Callback):
             queries = hardest_queries(pairs, least, self.rows)
             if not len(queries):
                 continue
-            rows = gallery_rows(data, task, split, pairs, queries, least)
+            rows = shown[task] = gallery_rows(data, task, split, pairs, queries, least)
             tag = f"gallery/{task}" + ("/test" if split == "test" else "")
             title = f"{task}, {split}: hardest queries at step {module.step}"
             for writer in writers:
@@ -61,6 +75,7 @@ class Galleries(pl.Callback):
                     writer.add_image(tag, image, module.step, dataformats="HWC")
                 else:
                     _table(writer, tag, title, gallery_markdown(rows), module.step)
+        return shown
 
 
 def _table(writer: SummaryWriter, tag: str, title: str, table: str, step: int) -> None:

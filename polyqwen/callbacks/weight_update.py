@@ -1,6 +1,7 @@
 """Drives the weighting: a window of optimizer steps, then new task weights."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from polyqwen.callbacks.base import optimizer_stepped
 from polyqwen.distributed import gather_objects, world_size
 from polyqwen.module import EmbeddingModule
-from polyqwen.weighting.record import WeightUpdate, format_update, scalars
+from polyqwen.weighting.record import WeightUpdate, append_update, format_update, scalars
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,15 @@ class WeightUpdater(pl.Callback):
     Args:
         every: strategies that weigh each step by itself are logged every so many steps, >= 1.
         say_every: and said in words every so many, >= 1.
+        file: JSON lines of all that is logged, with the reasons; None: nowhere.
     """
 
-    def __init__(self, every: int = 10, say_every: int = 100) -> None:
+    def __init__(self, every: int = 10, say_every: int = 100, file: str | None = None) -> None:
         for name, value in (("every", every), ("say_every", say_every)):
             if value < 1:
                 raise ValueError(f"weight_updater.{name} must be at least 1, got {value}")
         self.every, self.say_every = every, say_every
+        self.file = None if file is None else Path(file)
 
     def on_train_batch_end(
         self,
@@ -82,3 +85,5 @@ class WeightUpdater(pl.Callback):
         if interval is None or update.step % self.every < interval:
             for logger in trainer.loggers:
                 logger.log_metrics(scalars(update), step=update.step)
+            if self.file is not None:
+                append_update(update, self.file)

@@ -5,7 +5,7 @@ import os
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as pl
 import torch
@@ -14,22 +14,39 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.callbacks.agreement import RankAgreement
+from polyqwen.callbacks.due_validation import DueValidation
 from polyqwen.callbacks.interruption import SaveWhenInterrupted
 from polyqwen.callbacks.random_state import RandomState
+from polyqwen.callbacks.run_record import RunRecord
 from polyqwen.callbacks.sharding import WholeInEvaluation
+from polyqwen.checkpoints.plugin import VerifiedCheckpoints
 from polyqwen.cli.hyperparameters import hyperparameters
 from polyqwen.cli.launch import launched_outside
 from polyqwen.cli.objectives import further_losses, weighting_node
 from polyqwen.cli.pins import warn_of_unpinned
+from polyqwen.cli.sameness import run_settings
 from polyqwen.cli.settings import flat_settings
 from polyqwen.cli.sharding import check_sharding
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
+from polyqwen.data.task import Task
+from polyqwen.data.tokens import Tokens
 from polyqwen.models.sharing import HardSharing
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
+
+
+class Network(NamedTuple):
+    """What turns texts and pictures into embeddings, and the tasks that it tells apart."""
+
+    tasks: dict[str, Task]
+    tokens: Tokens
+    encoder: Any
+    pooling: Any
+    projection: Any
+    separate: bool  # a text is encoded once for each of its tasks
 
 
 class Parts(NamedTuple):
@@ -44,22 +61,26 @@ def make(node: DictConfig | dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     return instantiate(node, *args, _convert_="all", **kwargs)
 
 
+def build_network(cfg: DictConfig) -> Network:
+    """The parts of the model that embed; weights are drawn from the global random state."""
+    tasks = {str(name): make(node) for name, node in cfg.tasks.items()}
+    tokens = make(cfg.model.tokens, prefixes={name: task.prefix for name, task in tasks.items()})
+    encoder = make(cfg.model.encoder, vocabulary=tokens.vocabulary)
+    pooling = make(cfg.model.pooling, encoder.hidden_size)
+    projection = make(cfg.model.projection, encoder.hidden_size)
+    node = cfg.model.get("sharing")  # runs of before had hard sharing alone
+    sharing: Any = make(node) if node else HardSharing()
+    encoder, projection = sharing.apply(encoder, projection, len(tasks))
+    return Network(tasks, tokens, encoder, pooling, projection, sharing.separate)
+
+
 def build(cfg: DictConfig) -> Parts:
     """Data module and model; weights are drawn from the global random state."""
     values = resolved(cfg)
     warn_of_unpinned(values)
-    tasks = {name: make(node) for name, node in cfg.tasks.items()}
-    tokens = make(cfg.model.tokens, prefixes={name: task.prefix for name, task in tasks.items()})
+    tasks, tokens, encoder, pooling, projection, separate = build_network(cfg)
     curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
-    node = cfg.model.get("sharing")  # runs of before had hard sharing alone
-    sharing: Any = make(node) if node else HardSharing()
-    data = make(
-        cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=sharing.separate
-    )
-    encoder = make(cfg.model.encoder, vocabulary=tokens.vocabulary)
-    pooling = make(cfg.model.pooling, encoder.hidden_size)
-    projection = make(cfg.model.projection, encoder.hidden_size)
-    encoder, projection = sharing.apply(encoder, projection, len(tasks))
+    data = make(cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=separate)
     further = further_losses(values)
     losses = {
         name: make(node, **of_embedding(node["_target_"], projection.output_size))
@@ -102,7 +123,7 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         cuda = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
         precision = "bf16-mixed" if cuda else "32-true"
     sharded = cfg.trainer.strategy == "fsdp"
-    return make(
+    trainer: pl.Trainer = make(
         cfg.trainer,
         strategy=_strategy(cfg),
         inference_mode=not sharded,  # weights gathered in it could not be trained on later
@@ -117,7 +138,11 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
         default_root_dir=cfg.run_dir,
         callbacks=build_callbacks(cfg),
         logger=[make(node) for node in cfg.logger.values() if node],
+        plugins=[VerifiedCheckpoints()],
     )
+    # its handler of SIGTERM would hold a collective at any moment, on the ranks that were told
+    cast(Any, trainer)._signal_connector.register_signal_handlers = lambda: None
+    return trainer
 
 
 def _strategy(cfg: DictConfig) -> Any:
@@ -149,8 +174,10 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     settings = [f"{key} = {value!r}" for key, value in flat_settings(cfg).items()]
     return [
         RankAgreement(settings),
+        RunRecord(run_settings(cfg), allow_data="data" in cfg.resume_allow),
         RandomState(cfg.seed),
+        DueValidation(),
         *([WholeInEvaluation()] if cfg.trainer.strategy == "fsdp" else []),
         *(make(node, **told.get(str(name), {})) for name, node in nodes),
-        SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints" / "last.ckpt"),
+        SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints"),
     ]

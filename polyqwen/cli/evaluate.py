@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from polyqwen import evaluation
 from polyqwen.cli.build import Parts, build
 from polyqwen.cli.console import console
+from polyqwen.cli.report.command import write_again
+from polyqwen.cli.report.reading import GALLERIES_FILE
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.nodes import check_nodes
@@ -29,6 +31,7 @@ from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.metrics.views import name_of
 from polyqwen.reporting.curves import plot_curves
 from polyqwen.reporting.gallery import plot_gallery
+from polyqwen.reporting.gallery_file import write_galleries
 from polyqwen.reporting.groups import groups_markdown, groups_table
 from polyqwen.reporting.histograms import plot_similarity_histogram
 from polyqwen.reporting.table import markdown_table, print_results
@@ -65,6 +68,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
     report = _measure(parts, trained, untrained, cfg.split)
     report["checkpoint"], report["split"] = str(checkpoint), cfg.split
+    report["data_root"] = cfg.data.root
     out = run_dir / cfg.out
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=2, ensure_ascii=False)
@@ -75,6 +79,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     _plot(parts, trained, run, run_dir, out, cfg)
     print_results(report["trained"], report["untrained"], report["chance"], console=console())
     console().print(groups_table(report["groups"]))
+    write_again(run_dir)
     console().print(f"written to {out}")
     return report
 
@@ -180,6 +185,8 @@ def _plot(
             suffix, queries_of = ("", "") if kind == "spread" else (f"_{kind}", f"the {kind} ")
             title = f"{task}: what {queries_of}queries find"
             plot_gallery(rows, out / f"gallery_{task}{suffix}.png", title=title)
+            if cfg.split == "test" and cfg.data.root is None:  # what the run's page tells of
+                write_galleries({task: {kind: rows}}, run_dir / GALLERIES_FILE)
     history = run_dir / "csv" / "metrics.csv"
     if history.is_file():
         plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)

@@ -24,7 +24,8 @@ NOT_COMPARED = (
         "baseline",
     ),
     *("ablations", "callbacks.dashboard", "callbacks.histograms", "callbacks.galleries"),
-    *("callbacks.progress", "callbacks.step_log"),
+    *("callbacks.progress", "callbacks.step_log", "callbacks.projector"),
+    *("callbacks.gradient_conflicts", "callbacks.throughput"),
 )
 
 

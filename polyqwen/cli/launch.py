@@ -12,6 +12,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from polyqwen.cli.farewell import last_words
+
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = tuple(128 + number for number in HANDED_ON)  # exit statuses
 GRACE = 5.0  # seconds between asking processes to end and ending them
@@ -91,11 +93,14 @@ def launch(cfg: DictConfig, processes: int) -> None:
             )
             if log:
                 log.close()
-        status = _wait(children)
+        status, caught = _wait(children)
         first = _first_to_fail(folder, children)
         said = first == 0 and (children[0].returncode or 0) > 0  # by itself, on the terminal
     if status:
-        if status not in INTERRUPTED and not said:
+        if status in INTERRUPTED:
+            if not caught:
+                print(last_words(status - 128, folder), file=sys.stderr)
+        elif not said:
             _say_last(folder, first)
         raise SystemExit(status)
 
@@ -120,15 +125,19 @@ def _signals_handed_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None
             signal.signal(number, handler)
 
 
-def _wait(children: list[subprocess.Popen[bytes]]) -> int:
-    """Exit status of the first process that failed, or 0 when all are done."""
+def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, bool]:
+    """Exit status of the first process that failed, or 0 when all are done.
+
+    The second says whether the process ended by itself, and so had its say.
+    """
     while True:
         codes = [child.poll() for child in children]
         failed = [code for code in codes if code]
         if failed:
-            return failed[0] if failed[0] > 0 else 128 - failed[0]
+            code = failed[0]
+            return (code, True) if code > 0 else (128 - code, False)
         if all(code == 0 for code in codes):
-            return 0
+            return 0, True
         time.sleep(0.1)
 
 

@@ -1,51 +1,151 @@
-"""Finds the run to go on with."""
+"""Finds the checkpoint to go on with."""
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from polyqwen.cli.settings import flat_settings
+from polyqwen.checkpoints.record import differences, listed, plain
+from polyqwen.checkpoints.sidecar import DamagedCheckpoint, Sidecar, read_sidecar, verified
+from polyqwen.cli.sameness import run_settings
+from polyqwen.cli.strict.errors import ConfigError
 
 log = logging.getLogger(__name__)
-# what may differ between a run and the one that goes on with it
-OWN = ("run_dir", "ckpt_path", "resume", "metadata")
+ALLOWED = ("config", "data")
+
+
+class Candidate(NamedTuple):
+    """A checkpoint of a run, looked at from the outside.
+
+    Attributes:
+        path: the file.
+        sidecar: None without a whole one.
+        trouble: then what is wrong.
+    """
+
+    path: Path
+    sidecar: Sidecar | None
+    trouble: str
 
 
 def resume(cfg: DictConfig) -> None:
-    """With ``resume=auto``, sets ``ckpt_path`` to the newest checkpoint of an equal run.
+    """Sets ``ckpt_path`` as ``resume`` says; any checkpoint named is verified.
 
-    Looks in the folders beside the run's own. A run is equal if its saved configuration is, but for
-    its folder and notes; what differs in the newest other one is said.
+    ``auto`` takes the newest whole checkpoint of an equal run: this run's folder and those beside
+    it. A run is equal if its settings are (`run_settings`); what differs in another one is said.
+    A path names a run's folder, for its newest whole checkpoint, or a checkpoint.
 
     Raises:
-        ValueError: for any other word, or together with ``ckpt_path``.
+        ConfigError: the path is nothing to go on with, or its run had other settings and
+            ``resume_allow`` has no ``config``.
+        DamagedCheckpoint: the checkpoint named is damaged, or all of the folder named are.
     """
-    if cfg.resume is None:
+    choice = cfg.resume
+    if unknown := sorted(set(cfg.resume_allow) - set(ALLOWED)):
+        raise ConfigError("resume_allow", f"may hold {', '.join(ALLOWED)}, got {unknown}")
+    if choice == "off":
+        if cfg.ckpt_path:
+            verified(Path(cfg.ckpt_path))
         return
-    if cfg.resume != "auto":
-        raise ValueError(f"resume={cfg.resume}: only auto; a checkpoint's path goes to ckpt_path=")
     if cfg.ckpt_path:
-        raise ValueError("resume=auto and ckpt_path= are given; choose one of them")
-    own = Path(cfg.run_dir)
-    found = [p for p in own.parent.glob("*/checkpoints/last.ckpt") if p.parents[1] != own]
-    wanted = comparable_settings(cfg, own)
-    for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
-        saved = path.parents[1] / "config.yaml"
-        other = (
-            comparable_settings(OmegaConf.load(saved), path.parents[1]) if saved.is_file() else {}
+        raise ConfigError("resume", f"{choice} and ckpt_path= are given", "choose one of them")
+    if choice == "auto":
+        found = _newest_equal(Path(cfg.run_dir), run_settings_of(cfg))
+    else:
+        found = _named(Path(choice))
+        if "config" not in cfg.resume_allow:
+            _check_settings(found, run_settings_of(cfg))
+    cfg.ckpt_path = None if found is None else str(found)
+
+
+def run_settings_of(cfg: DictConfig) -> dict[str, Any]:
+    """As a checkpoint keeps them."""
+    return plain(run_settings(cfg))
+
+
+def _named(path: Path) -> Path:
+    """The checkpoint that a path means."""
+    if path.is_file():
+        verified(path)
+        return path
+    candidates = candidates_of(path)
+    if not candidates:
+        raise ConfigError("resume", f"{path} is no checkpoint and no folder of a run with some")
+    found = _newest_whole(candidates)
+    if found is None:
+        troubles = "; ".join(candidate.trouble for candidate in candidates)
+        raise DamagedCheckpoint(f"no checkpoint of {path} is whole: {troubles}")
+    return found
+
+
+def _check_settings(checkpoint: Path, wanted: dict[str, Any]) -> None:
+    changed = differences(read_sidecar(checkpoint).run.get("settings", {}), wanted)
+    if changed:
+        raise ConfigError(
+            "resume",
+            f"the run of {checkpoint} had another configuration: {listed(changed)}",
+            "take its values, or go on with resume_allow=[config]",
         )
-        changed = sorted(k for k in wanted.keys() | other.keys() if wanted.get(k) != other.get(k))
-        if not changed:
-            cfg.ckpt_path = str(path)
-            log.info("going on with %s", path)
-            return
-        log.info("not going on with %s: it differs in %s", path.parents[1], ", ".join(changed[:6]))
+
+
+def _newest_equal(own: Path, wanted: dict[str, Any]) -> Path | None:
+    """The newest whole checkpoint of the newest equal run; None, and a line, if there is none."""
+    runs = [candidates_of(p.parent) for p in own.parent.glob("*/checkpoints") if p.is_dir()]
+    for candidates in sorted(filter(None, runs), key=_age):
+        known = [c.sidecar.run for c in candidates if c.sidecar is not None]
+        folder = candidates[0].path.parents[1]
+        if not known:
+            log.warning("not going on with %s: %s", folder, candidates[0].trouble)
+        elif changed := differences(known[0].get("settings", {}), wanted):
+            log.info("not going on with %s: it differs in %s", folder, listed(changed))
+        elif (found := _newest_whole(candidates)) is not None:
+            log.info("going on with %s", found)
+            return found
     log.info("resume=auto: no equal run under %s, starting afresh", own.parent)
+    return None
 
 
-def comparable_settings(cfg: Any, folder: Path) -> dict[str, Any]:
-    """What makes runs equal; the run's own folder is left out of paths."""
-    flat = {k: v for k, v in flat_settings(cfg).items() if k.split(".")[0] not in OWN}
-    return {k: v.replace(str(folder), "") if isinstance(v, str) else v for k, v in flat.items()}
+def candidates_of(run: Path) -> list[Candidate]:
+    """Checkpoints of a run: the newest first, the best one behind them, then unfinished ones."""
+    found = []
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        if path.is_symlink():
+            continue
+        try:
+            found.append(Candidate(path, read_sidecar(path), ""))
+        except DamagedCheckpoint as error:
+            found.append(Candidate(path, None, str(error)))
+    return sorted(found, key=_rank)
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float]:
+    best = not candidate.path.name.startswith("last")
+    return best, -_saved(candidate)
+
+
+def _saved(candidate: Candidate) -> float:
+    if candidate.sidecar is None:
+        return candidate.path.stat().st_mtime
+    return candidate.sidecar.saved
+
+
+def _age(candidates: list[Candidate]) -> float:
+    return -max(map(_saved, candidates))
+
+
+def _newest_whole(candidates: list[Candidate]) -> Path | None:
+    """The first one that is what was saved; a warning names those before it."""
+    damaged = []
+    for candidate in candidates:
+        try:
+            verified(candidate.path)
+        except DamagedCheckpoint as error:
+            damaged.append(str(error))
+            continue
+        if damaged:
+            log.warning("%s; using %s instead", "; ".join(damaged), candidate.path)
+        return candidate.path
+    if damaged:
+        log.warning("no checkpoint to use: %s", "; ".join(damaged))
+    return None

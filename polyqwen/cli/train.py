@@ -11,9 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.callbacks.base import callbacks_of
 from polyqwen.callbacks.forgetting import ForgettingMonitor
+from polyqwen.callbacks.keep_last import save_last
 from polyqwen.callbacks.step_timer import StepTimer
+from polyqwen.checkpoints.atomic import sweep
 from polyqwen.cli.build import build, build_trainer
 from polyqwen.cli.console import console
+from polyqwen.cli.report.command import write_after_training
 from polyqwen.cli.results import Results, results_of
 from polyqwen.cli.weights import load_weights
 from polyqwen.data.statistics import statistics_table, task_statistics
@@ -30,10 +33,12 @@ def train(cfg: DictConfig) -> Results:
         load_weights(model, cfg.init_from)
     elif cfg.curriculum.start_step:
         log.info("starting at step %d from the backbone's weights", cfg.curriculum.start_step)
-    trainer = build_trainer(cfg)
+    trainer, checkpoints = build_trainer(cfg), Path(cfg.run_dir) / "checkpoints"
     if trainer.is_global_zero:  # the others wait for it at their first meeting
         Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
+        for left in sweep(checkpoints):
+            log.info("removed %s, which a killed process left half written", left)
         data.prepare_data()
         labels = {name: task.label for name, task in data.tasks.items()}
         console().print(statistics_table(task_statistics(data.tables("train"), labels)))
@@ -44,9 +49,8 @@ def train(cfg: DictConfig) -> Results:
         untrained = results_of(trainer.callback_metrics)
     timer = StepTimer()
     callbacks_of(trainer).append(timer)
-    trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
-    last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
-    trainer.save_checkpoint(last, weights_only=False)  # also when no save was due at this step
+    trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    save_last(trainer, checkpoints)  # also when no save was due at this step
     data.ablations["test"] = list(cfg.ablations)
     trainer.test(model, datamodule=data, verbose=False)
     trained = results_of(trainer.callback_metrics)
@@ -55,6 +59,7 @@ def train(cfg: DictConfig) -> Results:
         report = {"trained": trained, "untrained": untrained, "chance": chance}
         forgetting = _forgetting(trainer)
         _write(Path(cfg.run_dir), {**report, "forgetting": forgetting, "timing": timer.timing()})
+        write_after_training(Path(cfg.run_dir))
         print_results(trained, untrained, chance, console=console())
         if forgetting is not None:
             console().print(

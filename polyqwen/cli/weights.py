@@ -4,12 +4,13 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from polyqwen.checkpoints.sidecar import sidecar_path, verified
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -24,20 +25,42 @@ def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
     Raises:
         ValueError: for a missing file or weights of another architecture.
     """
-    if not Path(checkpoint).is_file():
-        raise ValueError(f"there is no checkpoint {checkpoint}")
-    try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        state = saved["state_dict"]
-    except (RuntimeError, UnpicklingError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(
-            f"{checkpoint} is not a checkpoint of a run, or is damaged: {str(error)[:100]}"
-        ) from error
+    saved = read_state(checkpoint)
+    state = saved["state_dict"]
     _take_prefixes(model, state, saved.get("prefixes"))
     parts: dict[str, nn.Module] = {
         name: getattr(model, name) for name in ("encoder", "pooling", "projection")
     }
     parts |= {f"losses.{task}": loss for task, loss in model.losses.items() if loss.state_dict()}
+    take_parts(parts, state, checkpoint)
+
+
+def read_state(checkpoint: str | Path) -> dict[str, Any]:
+    """A checkpoint's content, with ``state_dict``; ValueError if it is missing or damaged."""
+    if not Path(checkpoint).is_file():
+        raise ValueError(f"there is no checkpoint {checkpoint}")
+    if sidecar_path(Path(checkpoint)).exists():
+        verified(Path(checkpoint))
+    else:
+        log.warning("%s has no sidecar: whether it is what was saved is not known", checkpoint)
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        saved["state_dict"].keys()
+    except (RuntimeError, UnpicklingError, KeyError, TypeError, EOFError) as error:
+        raise ValueError(
+            f"{checkpoint} is not a checkpoint of a run, or is damaged: {str(error)[:100]}"
+        ) from error
+    return cast(dict[str, Any], saved)
+
+
+def take_parts(
+    parts: Mapping[str, nn.Module], state: Mapping[str, Tensor], checkpoint: str | Path
+) -> None:
+    """Loads the weights under each part's name, all of them; a loss may have none.
+
+    Raises:
+        ValueError: they are of another architecture.
+    """
     for part, module in parts.items():
         own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
         if not own and part.startswith("losses."):

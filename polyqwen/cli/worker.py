@@ -8,10 +8,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.cli.entry import FULL, errors_of_the_run
+from polyqwen.cli.farewell import farewell
 from polyqwen.cli.launch import error_file
 from polyqwen.cli.strict.errors import one_line
 from polyqwen.cli.strict.report import told
-from polyqwen.cli.train import train
 
 
 def main() -> None:
@@ -28,8 +28,10 @@ def main() -> None:
         datefmt="%H:%M:%S",
         handlers=handlers,
     )
-    with errors_of_the_run(os.environ.get(FULL) == "1"):
+    with errors_of_the_run(os.environ.get(FULL) == "1"), farewell(cfg.run_dir):
         try:
+            from polyqwen.cli.train import train  # seconds, in which we may be interrupted
+
             train(cfg)
         except Exception as error:
             text = told(error) or f"{type(error).__name__}: {error}"

@@ -13,12 +13,13 @@ from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
 from polyqwen.data.adaptive_sampling import AdaptiveSampling
-from polyqwen.data.bad_pictures import BadPictures
+from polyqwen.data.bad_rows import BadRows
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
 from polyqwen.data.eval_batches import RowBatches
+from polyqwen.data.fingerprint import fingerprint
 from polyqwen.data.labels import LabelBook
 from polyqwen.data.permutation import Rows
 from polyqwen.data.pictures import Pictures, Resize
@@ -29,6 +30,7 @@ from polyqwen.data.sources import Source
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
 from polyqwen.data.trusted import trusted_split
+from polyqwen.data.workers import outlive
 
 log = logging.getLogger(__name__)
 View = tuple[str, Ablation]  # a task, and what its queries are deprived of
@@ -55,6 +57,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         chunk_tokens: padded tokens per encoder pass; see `Collator`.
         pad_to_multiple: of the lengths of encoder passes; see `Collator`.
         separate: embed a text once for each of its tasks; see `Collator`.
+        patch_size: side in pixels of the patches that the model reads.
         min_visual_tokens: smaller pictures are enlarged.
         max_visual_tokens: cap over what the tasks allow.
         picture_cache_mb: megabytes of decoded pictures kept per process.
@@ -63,8 +66,9 @@ class CurriculumDataModule(pl.LightningDataModule):
         trusted_rows: rows of each task taken out of ``dev`` for strategies that learn from them;
             see `trusted_split`.
         train_on_trusted: train on them too; a control, for runs whose weighting does not use them.
-        bad_pictures: "error" or "skip"; see `BadPictures`.
+        bad_rows: "error" or "skip"; see `BadRows`.
         max_bad_share: cap of "skip", in [0, 1].
+        bad_pictures: what ``bad_rows`` was called in runs of before, if theirs is evaluated.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         chunk_tokens: int = 4096,
         pad_to_multiple: int = 1,
         separate: bool = False,
+        patch_size: int = 14,
         min_visual_tokens: int = 1,
         max_visual_tokens: int | None = None,
         picture_cache_mb: int = 256,
@@ -92,8 +97,9 @@ class CurriculumDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         trusted_rows: int = 0,
         train_on_trusted: bool = False,
-        bad_pictures: str = "error",
+        bad_rows: str = "error",
         max_bad_share: float = 0.01,
+        bad_pictures: str | None = None,
     ) -> None:
         super().__init__()
         self.source, self.tasks, self.tokens, self.curriculum = source, tasks, tokens, curriculum
@@ -108,9 +114,10 @@ class CurriculumDataModule(pl.LightningDataModule):
             raise ValueError("data.train_on_trusted needs data.trusted_rows, which is 0")
         self.trusted_rows, self.train_on_trusted = trusted_rows, train_on_trusted
         self.cache = Path(cache)
-        self.bad_pictures = BadPictures(bad_pictures, max_bad_share).check()
+        self.bad_rows = BadRows(bad_pictures or bad_rows, max_bad_share).check()
         self.pictures = Pictures(
             Path(root or source.root),
+            patch_size=patch_size,
             min_visual_tokens=min_visual_tokens,
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
@@ -158,7 +165,7 @@ class CurriculumDataModule(pl.LightningDataModule):
                 self.tokens,
                 self.pictures,
                 self.cache / "tables",
-                self.bad_pictures,
+                self.bad_rows,
                 self.book.known(task),
             )
             table = self._tables[task, split] = self.book.stream(task, whole)
@@ -176,6 +183,15 @@ class CurriculumDataModule(pl.LightningDataModule):
         """Prepares all splits, in one process; the others find them in the cache."""
         for split in ("train", "dev", "test"):
             self.tables(split)
+        self.fingerprint()
+
+    def fingerprint(self) -> dict[str, str]:
+        """``task/split`` -> fingerprint of what training and its validations read."""
+        return {
+            f"{task}/{split}": fingerprint(self.table(task, split))
+            for task in self.tasks
+            for split in ("train", "dev")
+        }
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process from the trainer's current step on."""
@@ -321,6 +337,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             collate_fn=partial(self.collator, only=only),
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=outlive if workers else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # a loader must not draw from the training's numbers
         )

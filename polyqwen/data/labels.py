@@ -7,6 +7,8 @@ from datasets import Dataset
 
 from polyqwen.data.subset import label_counts, subset
 from polyqwen.data.task import Task
+from polyqwen.data.types import RowError
+from polyqwen.data.values import brief
 
 Labels = Mapping[str, str]  # label → class
 
@@ -86,12 +88,13 @@ class LabelBook:
 
 
 def check_classes(labels: Labels, known: Mapping[str, Sequence[str]], where: str) -> None:
-    """Raises ValueError for a class that its task does not know; other labels are let pass."""
+    """Raises RowError for a class that its task does not know; other labels are let pass."""
     for label, value in labels.items():
         if label in known and value not in known[label]:
-            near = get_close_matches(value, known[label], n=1)
+            near = get_close_matches(value[:100], known[label], n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"{where}: {value!r} is no class of the label {label}; {hint}its classes are "
+            what = (
+                f"{brief(value)} is no class of the label {label}; {hint}its classes are "
                 f"{', '.join(known[label])}: mend the row, or set tasks.TASK.classes"
             )
+            raise RowError(where, "unknown class", what, label)

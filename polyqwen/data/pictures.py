@@ -1,6 +1,5 @@
 """Pictures: from a file under the data root to patches, decoded late and kept within a budget."""
 
-import math
 from collections import OrderedDict
 from pathlib import Path
 from typing import Literal
@@ -8,17 +7,13 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch.nn import functional as F
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+from polyqwen.data.picture_files import picture_path, read_picture, read_size
+
 Resize = Literal["torch", "pillow"]
-MAX_FILE_PIXELS = 50_000_000  # checked in the header, before a bomb can unfold
-
-
-class PictureError(ValueError):
-    """A picture that is missing, damaged, too large, or outside the data root."""
 
 
 class Pictures:
@@ -70,38 +65,15 @@ class Pictures:
 
     def path(self, name: str) -> Path:
         """The file of a picture; refuses whatever leads out of the data root."""
-        path = (self.root / name).resolve()
-        if not path.is_relative_to(self.root):
-            raise PictureError(f"picture {name!r} lies outside the data root {self.root}")
-        return path
+        return picture_path(self.root, name)
 
     def open(self, name: str) -> Image.Image:
-        """The decoded picture: upright, RGB, transparency on white."""
-        path = self.path(name)
-        try:
-            with Image.open(path, formats=FORMATS) as file:
-                _check_pixels(file, name)
-                file.load()
-                image: Image.Image = file
-                ImageOps.exif_transpose(image, in_place=True)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise PictureError(f"picture {path} cannot be read: {_reason(error)}") from error
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image if image.mode == "RGB" else image.convert("RGB")
+        """The decoded picture; see `read_picture`."""
+        return read_picture(self.path(name))
 
     def size(self, name: str) -> tuple[int, int]:
         """Height and width of the upright picture, from the header only."""
-        path = self.path(name)
-        try:
-            with Image.open(path, formats=FORMATS) as file:
-                _check_pixels(file, name)
-                turned = file.getexif().get(0x0112, 1) >= 5
-                width, height = file.size
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise PictureError(f"picture {path} cannot be read: {_reason(error)}") from error
-        return (width, height) if turned else (height, width)
+        return read_size(self.path(name))
 
     def target_size(self, size: tuple[int, int], max_visual_tokens: int) -> tuple[int, int]:
         """Height and width after resizing, both multiples of `cell`."""
@@ -128,7 +100,7 @@ class Pictures:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        pixels = self._resized(self.open(name), target)
+        pixels = self.resized(self.open(name), target)
         if pixels.nbytes <= self._budget:
             self._cache[key] = pixels
             self._used += pixels.nbytes
@@ -136,7 +108,8 @@ class Pictures:
                 self._used -= self._cache.popitem(last=False)[1].nbytes
         return pixels
 
-    def _resized(self, image: Image.Image, target: tuple[int, int]) -> NDArray[np.uint8]:
+    def resized(self, image: Image.Image, target: tuple[int, int]) -> NDArray[np.uint8]:
+        """An RGB picture at the height and width of `target`: (height, width, 3) uint8."""
         if image.size == (target[1], target[0]):
             return np.asarray(image)
         if self.resize == "pillow":
@@ -152,19 +125,3 @@ class Pictures:
         rows, columns = pixels.shape[0] // self.cell, pixels.shape[1] // self.cell
         grid = pixels.reshape(rows, merge, size, columns, merge, size, 3)
         return grid.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * size * size)
-
-
-def _reason(error: Exception) -> str:
-    """Without the path, which the message has already."""
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is not a {', '.join(FORMATS)} file, or damaged"
-    return str(error)
-
-
-def _check_pixels(file: Image.Image, name: str) -> None:
-    if math.prod(file.size) > MAX_FILE_PIXELS:
-        raise PictureError(
-            f"picture {name} has {math.prod(file.size):,} pixels, more than {MAX_FILE_PIXELS:,}"
-        )

@@ -10,25 +10,24 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset
 
-from polyqwen.data.bad_pictures import BadPictures, Sieve, report
+from polyqwen.data.bad_rows import BadRows, Sieve, refused, report
 from polyqwen.data.beside import written
 from polyqwen.data.labels import check_classes
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.readers.base import Reader
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
-from polyqwen.data.types import Content, Example
+from polyqwen.data.types import Content, Example, PictureError, RowError
 
 log = logging.getLogger(__name__)
-VERSION = 2  # raise when the columns or their meaning change
-ROWS = 1000  # rows tokenised at a time
+VERSION = 3  # raise when the columns or their meaning change
+ROWS, CHARACTERS = 1000, 16 << 20  # tokenised at a time
 # Rows and bytes of a record batch. Opening a table reads the header of each of its batches, so few
 # large ones keep that short; preparing holds one of them.
 BATCH_ROWS, BATCH_BYTES = 65_536, 64 << 20
@@ -64,7 +63,7 @@ def prepare(
     tokens: Tokens,
     pictures: Pictures,
     cache: Path,
-    bad: BadPictures = BadPictures(),  # noqa: B008  (immutable)
+    bad: BadRows = BadRows(),  # noqa: B008  (immutable)
     classes: Mapping[str, Sequence[str]] = {},
 ) -> Dataset:
     """The split as an Arrow table on disk, made now or found in the cache.
@@ -72,7 +71,7 @@ def prepare(
     ``classes`` are those of the labels that the run learns; a row of another class is refused.
 
     Raises:
-        ValueError: for a split without rows, a row that cannot be used, or too many bad pictures.
+        ValueError: for a split without rows, a row that cannot be used, or too many of them.
     """
     skip = bad.policy == "skip"
     parts: tuple[object, ...] = (
@@ -96,9 +95,9 @@ def prepare(
         log.info("preparing %s, once", reader)
         start = time.monotonic()
         with written(path) as temporary:
-            examples = _examples(reader, task, classes)
-            sieve = Sieve(examples, pictures)
-            stream = _tables(sieve if skip else examples, task, tokens, pictures)
+            found = read_examples(reader, task, classes)
+            sieve = Sieve(found, pictures)
+            stream = _tables(sieve if skip else refused(found), task, tokens, pictures)
             rows = _write(temporary, _reported(stream, str(reader)))
             if skip:  # before the table: one without its counts would pass as whole
                 sieve.write(path.with_suffix(".json"))
@@ -111,22 +110,46 @@ def prepare(
     return dataset
 
 
-def _examples(
+def read_examples(
     reader: Reader, task: Task, classes: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, Example]]:
+) -> Iterator[tuple[str, Example | RowError]]:
+    """The rows of a split; a bad one stands there as its error."""
     for where, record in reader:
-        example = task.example(record, where)
-        check_classes(example.labels or {}, classes, where)
-        yield where, example
+        if isinstance(record, RowError):
+            yield where, record
+            continue
+        try:
+            example = task.example(record, where)
+            check_classes(example.labels or {}, classes, where)
+        except RowError as error:
+            yield where, error
+        else:
+            yield where, example
 
 
 def _tables(
     examples: Iterable[tuple[str, Example]], task: Task, tokens: Tokens, pictures: Pictures
 ) -> Iterator[pa.Table]:
     """Prepared rows, some at a time."""
-    stream = iter(examples)
-    while rows := list(islice(stream, ROWS)):
+    for rows in in_groups(examples):
         yield pa.Table.from_pylist(_rows(rows, task, tokens, pictures), schema=SCHEMA)
+
+
+def in_groups(examples: Iterable[tuple[str, Example]]) -> Iterator[list[tuple[str, Example]]]:
+    """Groups of rows, smaller ones where texts are long."""
+    rows, characters = [], 0
+    for where, example in examples:
+        rows.append((where, example))
+        characters += sum(len(content.text) for content in _contents(example))
+        if len(rows) >= ROWS or characters >= CHARACTERS:
+            yield rows
+            rows, characters = [], 0
+    if rows:
+        yield rows
+
+
+def _contents(example: Example) -> list[Content]:
+    return [c for c in (example.query, example.positive, *example.negatives) if c is not None]
 
 
 def _reported(tables: Iterable[pa.Table], what: str) -> Iterator[pa.Table]:
@@ -162,7 +185,7 @@ def _write(path: Path, tables: Iterable[pa.Table]) -> int:
 def _rows(
     rows: list[tuple[str, Example]], task: Task, tokens: Tokens, pictures: Pictures
 ) -> list[dict[str, Any]]:
-    contents = [c for _, e in rows for c in (e.query, e.positive, *e.negatives) if c is not None]
+    contents = [content for _, example in rows for content in _contents(example)]
     ids = dict(zip(contents, tokens.encode([c.text for c in contents]), strict=True))
     return [_row(where, e, ids, task, pictures) for where, e in rows]
 
@@ -203,8 +226,8 @@ def _size(content: Content, where: str, pictures: Pictures) -> tuple[int, int]:
         return 0, 0
     try:
         return pictures.size(content.image)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    except PictureError as error:
+        raise RowError(where, f"picture {error.kind}", str(error)) from error
 
 
 def _cost(side: dict[str, Any], task: Task, pictures: Pictures) -> int:

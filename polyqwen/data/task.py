@@ -1,11 +1,22 @@
 """What the data path knows of a task: which columns are what, its prefix, its share of a batch."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from polyqwen.data.types import Content, Example
+from polyqwen.data.types import Content, Example, RowError
+from polyqwen.data.values import (
+    conversation_of,
+    image_of,
+    is_blank,
+    labels_of,
+    names_of,
+    negatives_of,
+    number_of,
+    score_of,
+    text_of,
+)
 
+T = TypeVar("T")
 FIELDS = (
     "query_text",
     "query_image",
@@ -98,23 +109,30 @@ class Task:
         """One record as an example.
 
         Raises:
-            ValueError: naming the row and the column for a missing column, an empty side or a score
-                outside [0, 1].
+            RowError: naming the row and the column for a missing column, an empty side, a value of
+                another type or a score outside [0, 1].
         """
         columns = {field: self._column(record, field, where) for field in self.fields}
-        query_text, document_text = columns.get("query_text"), columns.get("document_text")
         if "turns" in columns:
-            query_text, document_text = self._conversation(columns["turns"], where)
-        query = self._content(query_text, columns.get("query_image"), "query", where)
-        document = (document_text, columns.get("document_image"), "document")
+            column = self.fields["turns"]
+            texts = conversation_of(columns["turns"], self.turn_names, column, where)
+            columns["query_text"], columns["document_text"] = texts
+        query = self._content(columns, "query", where)
+        difficulty = columns.get("difficulty")
         return Example(
             query=query,
-            positive=query if "labels" in columns else self._content(*document, where),
-            negatives=tuple(Content(str(text)) for text in columns.get("negatives") or ()),
-            score=None if not self.scored else self._score(columns["score"], where),
-            labels=self._labels(columns.get("labels"), where),
-            difficulty=self._difficulty(columns.get("difficulty"), where),
-            info={name: str(record[name]) for name in self.info if record.get(name) is not None},
+            positive=query if "labels" in columns else self._content(columns, "document", where),
+            negatives=tuple(map(Content, self._read(negatives_of, columns, "negatives", where))),
+            score=self._read(score_of, columns, "score", where) if self.scored else None,
+            labels=self._read(labels_of, columns, "labels", where),
+            difficulty=None
+            if difficulty is None
+            else self._read(number_of, columns, "difficulty", where),
+            info={
+                name: text_of(record[name], name, where)
+                for name in self.info
+                if record.get(name) is not None
+            },
         )
 
     def _column(self, record: Mapping[str, Any], field: str, where: str) -> Any:
@@ -122,57 +140,24 @@ class Task:
         if name not in record:
             if field in ("negatives", "labels"):
                 return None
-            raise ValueError(
-                f"{where}: no column {name!r} for {field}; the row has {', '.join(sorted(record))}"
-            )
+            what = f"no column {name!r} for {field}; the row has {names_of(record)}"
+            raise RowError(where, "missing column", what, name)
         return record[name]
 
-    def _conversation(self, turns: Any, where: str) -> tuple[str, str]:
-        question, answer = self.turn_names
-        try:
-            history = [f"{turn[question]}\n{turn[answer]}" for turn in turns[:-1]]
-            return "\n".join([*history, str(turns[-1][question])]), str(turns[-1][answer])
-        except (KeyError, TypeError, IndexError) as error:
-            raise ValueError(
-                f"{where}: {self.fields['turns']} must be a non-empty list of "
-                f"{{{question}, {answer}}}, got {str(turns)[:60]}"
-            ) from error
+    def _read(
+        self, read: Callable[[Any, str, str], T], columns: Mapping[str, Any], field: str, where: str
+    ) -> T:
+        return read(columns.get(field), self.fields.get(field, field), where)
 
-    def _content(self, text: Any, image: Any, side: str, where: str) -> Content:
-        content = Content("" if text is None else str(text).strip(), image or None)
-        if not content.text and not content.image:
-            raise ValueError(f"{where}: the {side} is empty")
+    def _content(self, columns: Mapping[str, Any], side: str, where: str) -> Content:
+        content = Content(
+            self._read(text_of, columns, f"{side}_text", where),
+            self._read(image_of, columns, f"{side}_image", where),
+        )
+        if is_blank(content.text) and not content.image:
+            column = self.fields.get(f"{side}_text") or self.fields.get("turns")
+            raise RowError(where, "empty", f"the {side} is empty", column)
         return content
-
-    def _labels(self, value: Any, where: str) -> dict[str, str]:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            column = self.fields["labels"]
-            raise ValueError(f"{where}: {column} must map labels to classes, got {str(value)[:60]}")
-        return {str(label): str(name) for label, name in value.items() if name is not None}
-
-    def _difficulty(self, value: Any, where: str) -> float | None:
-        if value is None:
-            return None
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            column = self.fields["difficulty"]
-            raise ValueError(f"{where}: {column}={value!r} is not a finite number")
-        return number
-
-    def _score(self, value: Any, where: str) -> float:
-        column = self.fields["score"]
-        try:
-            score = float(value)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {column}={value!r} is not a number") from error
-        if not (math.isfinite(score) and 0.0 <= score <= 1.0):
-            raise ValueError(f"{where}: {column}={value!r} lies outside [0, 1]; rescale it")
-        return score
 
 
 def _check_label(reads: bool, label: str | None, classes: Sequence[str], unlabelled: bool) -> None:

@@ -1,6 +1,7 @@
 """Texts to token ids: a tokenizer and the task prefixes; no row can forge a special token."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -9,6 +10,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from polyqwen.models.vocabulary import Vocabulary
 
 PICTURE = ("vision_start", "image_pad", "vision_end")
+# Characters that stand for a token at most: what lies behind so many is cut before it is tokenised,
+# which takes a hundred times the memory of the text. The longest runs of spaces are 128 to a token.
+CHARACTERS = 128
 PrefixMode = Literal["token", "text", "none"]
 
 
@@ -37,7 +41,7 @@ class Tokens:
             raise ValueError(f"tokens.prefix_mode must be token, text or none, got {prefix_mode!r}")
         if max_tokens < 1:
             raise ValueError(f"tokens.max_tokens must be at least 1, got {max_tokens}")
-        self.max_tokens = max_tokens
+        self.max_tokens, self.prefix_mode, self.prefixes = max_tokens, prefix_mode, dict(prefixes)
         self.tokenizer = cast(
             PreTrainedTokenizerFast,
             AutoTokenizer.from_pretrained(tokenizer, revision=revision, trust_remote_code=False),
@@ -52,7 +56,9 @@ class Tokens:
             cast(str, self.tokenizer.convert_ids_to_tokens(i)): i
             for i in range(before, len(self.tokenizer))
         }
-        self._added = set(self.tokenizer.get_added_vocab().values())
+        added = self.tokenizer.get_added_vocab()
+        self._added = set(added.values())
+        self._special = re.compile("|".join(map(re.escape, added)) or r"(?!)")
         self._start, self._end = self._frame()
         vocabulary = self.tokenizer.get_vocab()
         self._picture = [vocabulary.get(f"<|{name}|>") for name in PICTURE]
@@ -72,6 +78,21 @@ class Tokens:
         if t.cls_token_id is not None and t.sep_token_id is not None:
             return [t.cls_token_id], [t.sep_token_id]
         return [], [] if t.eos_token_id is None else [t.eos_token_id]
+
+    @property
+    def start(self) -> list[int]:
+        """What stands before every content's prefix."""
+        return list(self._start)
+
+    @property
+    def end(self) -> list[int]:
+        """What stands at the end of every content."""
+        return list(self._end)
+
+    @property
+    def around_pictures(self) -> list[int | None]:
+        """Ids before a picture, of one visual token, and after it; None where there is none."""
+        return list(self._picture)
 
     def _prefix_ids(self, prefix: str, mode: PrefixMode) -> list[int]:
         if mode == "token":
@@ -94,8 +115,9 @@ class Tokens:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts, cut to `max_tokens`; a spelled-out special token stays plain text."""
+        texts = self._shortened(texts)
         encoded = self.tokenizer(
-            list(texts),
+            texts,
             add_special_tokens=False,
             split_special_tokens=True,
             truncation=True,
@@ -105,6 +127,23 @@ class Tokens:
             self._defused(text) if self._added.intersection(ids) else ids
             for text, ids in zip(texts, encoded, strict=True)
         ]
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of texts before they are cut; of the longest, those of `CHARACTERS` · max_tokens.
+
+        Some more where a special token is spelled out, which is not looked for.
+        """
+        encoded = self.tokenizer(
+            self._shortened(texts), add_special_tokens=False, split_special_tokens=True
+        )["input_ids"]
+        return [len(ids) for ids in encoded]
+
+    def spells_special(self, text: str) -> bool:
+        """Whether a text spells out a special token (`encode` leaves it plain text)."""
+        return self._special.search(text) is not None
+
+    def _shortened(self, texts: Sequence[str]) -> list[str]:
+        return [text[: CHARACTERS * self.max_tokens] for text in texts]
 
     def _defused(self, text: str) -> list[int]:
         """Ids of a text in which an added token was found all the same: that token in two halves.

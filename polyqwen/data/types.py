@@ -1,4 +1,4 @@
-"""The vocabulary of the data path: what a row is, before any tensor.
+"""The vocabulary of the data path: what a row is, before any tensor, and what a bad one is.
 
 A reader turns one record of a file into an `Example`; everything after it speaks of queries and
 documents only, whatever the task.
@@ -44,3 +44,31 @@ class Example(NamedTuple):
     labels: Mapping[str, str] | None = None
     difficulty: float | None = None
     info: Mapping[str, str] | None = None
+
+
+class RowError(ValueError):
+    """A row that cannot be used; the rows beside it can.
+
+    Args:
+        where: file and line, or row.
+        kind: what it counts as, the same few words for all rows with the same fault.
+        what: the whole of it, in one line.
+        field: the column that it lies in, if it is one.
+    """
+
+    def __init__(self, where: str, kind: str, what: str, field: str | None = None) -> None:
+        super().__init__(f"{where}: {what}")
+        self.where, self.kind, self.what, self.field = where, kind, what, field
+
+
+class PictureError(ValueError):
+    """A picture that cannot be shown.
+
+    Args:
+        what: the picture and what is wrong with it, in one line.
+        kind: ``missing``, ``damaged``, ``too large`` or ``outside`` the data root.
+    """
+
+    def __init__(self, what: str, kind: str) -> None:
+        super().__init__(what)
+        self.kind = kind

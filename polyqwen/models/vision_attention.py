@@ -1,5 +1,7 @@
 """Attention of the vision tower within each picture, and where its patches stand."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers.models.qwen2_vl.modeling_qwen2_vl import (
@@ -19,22 +21,23 @@ class PackedVisionAttention(nn.Module):
     checkpoints load unchanged.
 
     Args:
-        attention: the Hugging Face module to take over.
+        attention: the Hugging Face module to take over; those of Qwen2.5-VL and Qwen3-VL are equal.
+        borders: keyword of the `Packing` to attend within: pictures, or windows of them.
     """
 
-    def __init__(self, attention: VisionAttention) -> None:
+    def __init__(self, attention: VisionAttention, borders: str = "packing") -> None:
         super().__init__()
         self.qkv, self.proj = attention.qkv, attention.proj
-        self.heads = attention.num_heads
+        self.heads, self.borders = attention.num_heads, borders
 
     def forward(
         self,
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
-        packing: Packing,
-        **_: object,
+        **known: Any,
     ) -> Tensor:
         """(P, width) patches of all pictures -> (P, width)."""
+        packing: Packing = known[self.borders]
         qkv = self.qkv(hidden_states).unflatten(-1, (3, self.heads, -1))  # (P, 3, heads, d)
         query, key, value = qkv.unbind(1)
         query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +13,6 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from polyqwen.models.inputs import Images
-from polyqwen.models.patch_embedding import IMAGE_MEAN, IMAGE_STD
 
 
 class VisionCache:
@@ -72,7 +72,8 @@ class VisionCache:
         weights = list(self._tower.state_dict().items())
         state = [(w.data_ptr(), w._version, w.dtype, w.device) for _, w in weights]
         if self._known is None or self._known[0] != state:
-            self._known = (state, _hash(weights))
+            embedding: Any = self._tower.patch_embed
+            self._known = (state, _hash(weights, (embedding.mean, embedding.std)))
         device = weights[0][1].device.type
         mixed = torch.is_autocast_enabled(device)
         precision = torch.get_autocast_dtype(device) if mixed else weights[0][1].dtype
@@ -95,8 +96,8 @@ class VisionCache:
         os.replace(part.name, file)
 
 
-def _hash(weights: Sequence[tuple[str, Tensor]]) -> str:
-    digest = hashlib.blake2b(repr((IMAGE_MEAN, IMAGE_STD)).encode(), digest_size=16)
+def _hash(weights: Sequence[tuple[str, Tensor]], colours: object) -> str:
+    digest = hashlib.blake2b(repr(colours).encode(), digest_size=16)
     for name, weight in weights:
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         raw = weight.detach().cpu().contiguous().flatten()

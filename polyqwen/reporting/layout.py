@@ -18,6 +18,7 @@ GRADIENTS = {
     "gradient norms": "weighting/gradient_norm/{}",
     "mean cosine to the other tasks' gradients": "weighting/cosine/{}",
 }
+THROUGHPUT = {"rows per second": "rows_per_second", "seconds per step": "seconds_per_step"}
 OF_TEXTS = ("space/{}/uniformity", "space/{}/effective_rank")  # need no pairs
 LABELS = {"macro-F1": "macro_f1", "accuracy": "accuracy", "loss": "loss"}
 RETRIEVAL = {"recall@1": "recall@1", "MRR": "mrr", "nDCG@10": "ndcg@10"}
@@ -27,6 +28,8 @@ def dashboard_layout(
     kinds: Mapping[str, str],
     schedules: Iterable[str] = (),
     gradients: bool = False,
+    conflicts: bool = False,
+    throughput: bool = False,
 ) -> Layout:
     """The layout for `SummaryWriter.add_custom_scalars`: category → chart → tags.
 
@@ -37,6 +40,8 @@ def dashboard_layout(
         kinds: task -> "pairs", "scored" (pairs with scores), "labels" or "texts" (without any).
         schedules: what ``schedule/<name>`` is logged for.
         gradients: whether the weighting compares the tasks' gradients.
+        conflicts: whether ``gradient/cosine/<task>/<task>`` is logged.
+        throughput: whether ``throughput/…`` is.
     """
     compared = GRADIENTS if gradients else {}
     tasks = list(kinds)
@@ -69,6 +74,13 @@ def dashboard_layout(
         }
     if scored:
         layout["scored pairs"] = {"Spearman, validation": _chart("val/{}/spearman", scored)}
+    if conflicts and len(tasks) > 1:
+        pairs: Chart = ("Multiline", [f"^{re.escape('gradient/cosine/')}[^/]+/[^/]+$"])
+        layout["gradient conflicts"] = {"cosine of two tasks' gradients, shared head": pairs}
+    if throughput:
+        layout["throughput"] = {
+            title: _chart("throughput/{}", [name]) for title, name in THROUGHPUT.items()
+        }
     names = sorted(set(schedules))
     charts = {name: _chart("schedule/{}", [name]) for name in names if not name.startswith("lr_")}
     if rates := [name for name in names if name.startswith("lr_")]:

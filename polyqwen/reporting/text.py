@@ -2,6 +2,7 @@
 
 import unicodedata
 from functools import cache
+from pathlib import Path
 
 CJK_FONTS = (
     "Noto Sans CJK SC",
@@ -18,13 +19,20 @@ CJK_FONTS = (
     "Arial Unicode MS",
 )
 
+CJK_FILES = ("sanscjk", "wqy", "notosanssc", "sourcehansans")  # parts of files' names
+
 
 @cache
 def text_fonts() -> tuple[str, ...]:
     """DejaVu Sans, and the first installed font with Chinese glyphs if there is one."""
-    from matplotlib.font_manager import fontManager
+    from matplotlib.font_manager import findSystemFonts, fontManager
 
     installed = {font.name for font in fontManager.ttflist}
+    if not installed & set(CJK_FONTS):  # matplotlib's list is kept, and older than a new font
+        for path in findSystemFonts():
+            if any(word in Path(path).name.lower() for word in CJK_FILES):
+                fontManager.addfont(path)
+        installed = {font.name for font in fontManager.ttflist}
     return ("DejaVu Sans", *[name for name in CJK_FONTS if name in installed][:1])
 
 

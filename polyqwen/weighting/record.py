@@ -1,5 +1,8 @@
 """What an update of the task weights leaves behind, and how it reads in a log."""
 
+import json
+import math
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -67,3 +70,36 @@ def scalars(update: WeightUpdate) -> dict[str, float]:
         **update.causes,
     }
     return {f"weighting/{name}/{t}": v for name, table in tables.items() for t, v in table.items()}
+
+
+def append_update(update: WeightUpdate, file: Path) -> None:
+    """Adds the update as one line of JSON; values that are not finite become null."""
+    text = json.dumps(_finite(update._asdict()), ensure_ascii=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(text + "\n")
+
+
+def read_updates(file: Path) -> list[WeightUpdate]:
+    """The updates in the order of their steps.
+
+    A resumed run repeats some: the last one of a step counts. A torn line, left by a run that was
+    killed while writing, is passed over.
+    """
+    found: dict[int, WeightUpdate] = {}
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                update = WeightUpdate(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            found[update.step] = update
+    return [found[step] for step in sorted(found)]
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from polyqwen.cli.compare.folders import find_runs
 from polyqwen.cli.compare.reading import NOT_BEGUN, Run, Unfinished, read_run
@@ -19,6 +19,24 @@ MOST_WARNINGS = 12
 Variants = dict[str, list[RunRecord]]
 
 
+class Comparison(NamedTuple):
+    """All that is known of some runs beside each other.
+
+    Attributes:
+        board: estimates and differences.
+        variants: name -> its finished runs.
+        claims: of the study, tested.
+        words: what is said beside the numbers.
+        unfinished: runs that do not count, and why.
+    """
+
+    board: Board
+    variants: Variants
+    claims: list[Tested]
+    words: Words
+    unfinished: list[Unfinished]
+
+
 def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None = None) -> Board:
     """Writes the leaderboard of all runs found and prints it.
 
@@ -26,6 +44,19 @@ def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None
         paths: folders of runs, of sweeps or of studies.
         baseline: variant to compare with; None takes the study's, else the first.
         out: folder to write; None: ``leaderboard`` in the only path, or here.
+
+    Raises:
+        ValueError: as `gather`.
+    """
+    board, variants, claims, words, _ = gather(paths, baseline)
+    out = out or (paths[0] if len(paths) == 1 else Path()) / "leaderboard"
+    files = write_comparison(board, variants, claims, words, out)
+    _print(board, claims, words, files)
+    return board
+
+
+def gather(paths: Sequence[Path], baseline: str | None = None) -> Comparison:
+    """Reads and compares all runs found.
 
     Raises:
         ValueError: a folder is missing or has no runs, none is finished, there is no such baseline,
@@ -45,10 +76,7 @@ def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None
     board = build_board(variants, baseline or _default_baseline(variants, manifest))
     claims = _claims(manifest, variants, board)
     words = _words(board, groups, manifest, [*_warnings(unfinished), *notes])
-    out = out or (paths[0] if len(paths) == 1 else Path()) / "leaderboard"
-    files = write_comparison(board, variants, claims, words, out)
-    _print(board, claims, words, files)
-    return board
+    return Comparison(board, variants, claims, words, unfinished)
 
 
 def _default_baseline(variants: Variants, manifest: dict[str, Any]) -> str:

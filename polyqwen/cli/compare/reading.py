@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from polyqwen.cli.compare.folders import Found
 from polyqwen.cli.hyperparameters import is_compared
-from polyqwen.cli.resume import comparable_settings
+from polyqwen.cli.sameness import comparable_settings
 from polyqwen.reporting.leaderboard.runs import RunRecord
 
 NOT_BEGUN = "not begun"

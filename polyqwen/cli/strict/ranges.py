@@ -52,7 +52,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
 # key pattern -> options, where the annotation says no more than "a text"
 OPTIONS: dict[str, tuple[str, ...]] = {
     "split": ("train", "dev", "test"),
-    "data.bad_pictures": ("error", "skip"),
+    "data.bad_rows": ("error", "skip"),
     "model.tokens.prefix_mode": ("token", "text", "none"),
     "model.encoder.attention": (
         "sdpa",

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.cli.compare.command import compare
+from polyqwen.cli.report.command import write_again
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.light import built
 from polyqwen.cli.strict.nodes import check_nodes
@@ -61,6 +62,7 @@ def run_study(cfg: DictConfig, precheck: Callable[[dict[str, Any]], None]) -> No
     write_manifest(folder, study, jobs, given, errors)
     if len(errors) < len(jobs):
         compare([folder])
+        write_again(folder)
     if errors:
         failed = ", ".join(job.name for job in errors)
         raise ValueError(f"{len(errors)} of {len(jobs)} runs failed: {failed}")

@@ -8,7 +8,7 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from polyqwen.cli.resume import comparable_settings
+from polyqwen.cli.sameness import comparable_settings
 from polyqwen.cli.strict.check import check
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.explain import COMPOSITION, explain

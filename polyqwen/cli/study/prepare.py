@@ -31,7 +31,7 @@ def _shared(cfg: DictConfig) -> Any:
     """What the prepared tables follow from."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     tasks = {name: {**task, "share": None} for name, task in plain["tasks"].items()}
-    names = ("source", "min_visual_tokens", "max_visual_tokens", "bad_pictures", "cache")
+    names = ("source", "min_visual_tokens", "max_visual_tokens", "bad_rows", "cache")
     data = {key: plain["data"].get(key) for key in names}
     return OmegaConf.create({"tasks": tasks, "data": data, "tokens": plain["model"]["tokens"]})
 

@@ -1,17 +1,28 @@
-"""What every reader offers, and the choice of a reader by a file's ending."""
+"""What every reader offers, and what they have in common."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
+from polyqwen.data.types import RowError
+
 Record = dict[str, Any]
+Numbered = tuple[str, Record | RowError]  # where the row stands, and the row, or why there is none
 
 
 class Reader(Protocol):
     """Rows of one split as plain dictionaries, and a name of their content for caches."""
 
-    def __iter__(self) -> Iterator[tuple[str, Record]]:
-        """Yields (where the row stands, for messages; the row)."""
+    def __iter__(self) -> Iterator[Numbered]:
+        """Yields (where the row stands, for messages; the row).
+
+        A row that cannot be read stands there as its `RowError`, and the rows after it follow.
+
+        Raises:
+            ValueError: the file cannot be read, or not to its end.
+        """
         ...
 
     def fingerprint(self) -> str:
@@ -30,3 +41,36 @@ def existing(path: Path) -> Path:
     if not path.exists():
         raise ValueError(f"there is no {path}; check data.root and the task's name")
     return path
+
+
+def regular(path: Path) -> Path:
+    """The path of a file; a ValueError for a pipe or a device, which would be read for ever."""
+    if not existing(path).is_file():
+        raise ValueError(f"{path} is not a file")
+    return path
+
+
+def records_of(batch: pa.RecordBatch, where: str, start: int) -> Iterator[Numbered]:
+    """The rows of an Arrow batch, which is looked through first: a wrong offset ends a process.
+
+    Args:
+        batch: the rows.
+        where: the file, for messages.
+        start: number of the batch's first row in it.
+    """
+    try:
+        batch.validate(full=True)
+        records: list[Record] | None = batch.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError):
+        records = None
+    for i in range(batch.num_rows):
+        place = f"{where}, row {start + i}"
+        yield place, _one(batch.slice(i, 1), place) if records is None else records[i]
+
+
+def _one(row: pa.RecordBatch, where: str) -> Record | RowError:
+    try:
+        row.validate(full=True)
+        return dict(row.to_pylist()[0])
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        return RowError(where, "damaged", f"damaged: {' '.join(str(error).split())[:200]}")

@@ -3,38 +3,54 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from polyqwen.data.readers.base import Record, existing, file_fingerprint
+from polyqwen.data.readers.base import Numbered, Record, file_fingerprint, regular
+from polyqwen.data.types import RowError
+
+MAX_LINE = 4 << 20  # bytes. Parsed, a line of brackets takes forty times its size in memory
+MAGIC = {
+    b"\x1f\x8b": "gzip-compressed; unpack it",
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"BZh": "bzip2-compressed; unpack it",
+    b"\xfd7zXZ": "xz-compressed; unpack it",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed; unpack it",
+    b"PAR1": "a Parquet file; name it .parquet",
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+}
+BOM = b"\xef\xbb\xbf"
 
 
 class JsonlReader:
-    """Rows of a ``.jsonl`` file; blank lines are passed over.
+    """Rows of a ``.jsonl`` file; blank lines are passed over, and so is a byte order mark.
+
+    A line that is no JSON object, has a key twice, is nested deeper than Python follows or longer
+    than `MAX_LINE` is a bad row.
 
     Args:
         path: the file.
 
     Raises:
-        ValueError: for a missing file; while reading, for a line that is not a JSON object.
+        ValueError: for a missing file; while reading, for a file of another format.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = existing(Path(path))
+        self.path = regular(Path(path))
 
-    def __iter__(self) -> Iterator[tuple[str, Record]]:
+    def __iter__(self) -> Iterator[Numbered]:
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
+            _check_format(file, self.path)
+            number = 0
+            while line := file.readline(MAX_LINE + 1):
+                number += 1
                 where = f"{self.path}, line {number}"
-                try:
-                    record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except UnicodeDecodeError as error:
-                    raise ValueError(f"{where} is not UTF-8: {error}") from error
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"{where} is not JSON: {error}") from error
-                if not isinstance(record, dict):
-                    raise ValueError(f"{where} is not a JSON object but {type(record).__name__}")
-                yield where, record
+                if len(line) > MAX_LINE:
+                    _skip_line(file, line)
+                    what = f"longer than {MAX_LINE:,} bytes"
+                    yield where, RowError(where, "line too long", what)
+                elif line.strip():
+                    yield where, _record(line.removeprefix(BOM) if number == 1 else line, where)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -42,3 +58,52 @@ class JsonlReader:
     def fingerprint(self) -> str:
         """See `Reader.fingerprint`."""
         return file_fingerprint([self.path])
+
+
+def _check_format(file: BinaryIO, path: Path) -> None:
+    head = file.read(8)
+    file.seek(0)
+    for magic, what in MAGIC.items():
+        if head.startswith(magic):
+            raise ValueError(f"{path} is not JSON lines but {what}")
+
+
+def _skip_line(file: BinaryIO, part: bytes) -> None:
+    """Reads on to the end of a line, a part at a time."""
+    while part and not part.endswith(b"\n"):
+        part = file.readline(MAX_LINE)
+
+
+def _record(line: bytes, where: str) -> Record | RowError:
+    try:
+        record = json.loads(line.decode("utf-8"), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        return RowError(where, "not UTF-8", f"not UTF-8: {error}")
+    except RecursionError:
+        return RowError(where, "nested too deep", "nested too deep")
+    except _DoubleKeyError as error:
+        return RowError(where, "double key", f"the key {error.key!r:.80} stands twice", error.key)
+    except ValueError as error:  # not JSON, or a number of thousands of digits
+        return RowError(where, "not JSON", f"not JSON: {error}")
+    if not isinstance(record, dict):
+        return RowError(where, "not an object", f"not a JSON object but {type(record).__name__}")
+    return record
+
+
+class _DoubleKeyError(Exception):
+    """An object in which it is not clear which value counts."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DoubleKeyError(key)
+            seen.add(key)
+    return record

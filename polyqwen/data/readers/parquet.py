@@ -6,7 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from polyqwen.data.readers.base import Record, existing, file_fingerprint
+from polyqwen.data.readers.base import (
+    Numbered,
+    existing,
+    file_fingerprint,
+    records_of,
+    regular,
+)
 
 
 class ParquetReader:
@@ -15,6 +21,9 @@ class ParquetReader:
     Args:
         path: the file or folder.
         batch_rows: rows decoded at a time, > 0.
+
+    Raises:
+        ValueError: nothing is there; while reading, for a file that is damaged or cut short.
     """
 
     def __init__(self, path: Path, batch_rows: int = 1024) -> None:
@@ -22,22 +31,24 @@ class ParquetReader:
         self.paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not self.paths:
             raise ValueError(f"{path} holds no .parquet files")
+        for file in self.paths:
+            regular(file)
         self.batch_rows = batch_rows
 
-    def __iter__(self) -> Iterator[tuple[str, Record]]:
+    def __iter__(self) -> Iterator[Numbered]:
         for path in self.paths:
             number = 0
             for batch in self._batches(path):
-                for record in batch.to_pylist():
-                    yield f"{path}, row {number}", record
-                    number += 1
+                yield from records_of(batch, str(path), number)
+                number += batch.num_rows
 
     def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
         try:
             with pq.ParquetFile(path) as file:
                 yield from file.iter_batches(self.batch_rows)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{path} is not a readable Parquet file: {reason}") from error
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.paths[:3]))

@@ -1,0 +1,1 @@
+"""Checkpoint files: whole or not there, known by their hash, found again."""

@@ -1,0 +1,125 @@
+"""What is known of a checkpoint without reading it: ``NAME.ckpt.json`` beside ``NAME.ckpt``.
+
+Only a file with the size and SHA-256 of its sidecar is used: neither torch nor safetensors notices
+a flipped bit. The sidecar is written last, so that a checkpoint without one is not finished.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from polyqwen.checkpoints.atomic import replaced
+
+WAY_OUT = "name another checkpoint of the run, or let resume=auto take the newest whole one"
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint that is not what was saved."""
+
+
+class Contents(NamedTuple):
+    """What a file must hold."""
+
+    size: int
+    sha256: str
+
+
+class Sidecar(NamedTuple):
+    """Of one checkpoint.
+
+    Attributes:
+        contents: the file's.
+        step: optimizer steps it comes after.
+        saved: when, in seconds since 1970.
+        run: settings, data, number of processes and version; see `RunRecord`.
+        before: contents that the file had before, while it is being replaced: between the two
+            renames either is right.
+    """
+
+    contents: Contents
+    step: int
+    saved: float
+    run: Mapping[str, Any]
+    before: Contents | None = None
+
+
+def sidecar_path(checkpoint: Path) -> Path:
+    """Beside the file itself, also for a link to it such as ``last.ckpt``."""
+    whole = checkpoint.resolve()
+    return whole.with_name(f"{whole.name}.json")
+
+
+def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> None:
+    """Writes it, at once or not at all."""
+    values = {
+        **sidecar._asdict(),
+        "contents": sidecar.contents._asdict(),
+        "before": sidecar.before and sidecar.before._asdict(),
+    }
+    with replaced(sidecar_path(checkpoint)) as file:
+        file.write(json.dumps(values, indent=1).encode() + b"\n")
+
+
+def read_sidecar(checkpoint: Path) -> Sidecar:
+    """What the sidecar says.
+
+    Raises:
+        DamagedCheckpoint: there is none, or it is damaged itself.
+    """
+    path = sidecar_path(checkpoint)
+    try:
+        values = json.loads(path.read_bytes())
+        before = values["before"]
+        return Sidecar(
+            Contents(**values["contents"]),
+            int(values["step"]),
+            float(values["saved"]),
+            dict(values["run"]),
+            before and Contents(**before),
+        )
+    except FileNotFoundError:
+        raise DamagedCheckpoint(
+            f"{checkpoint} has no sidecar {path.name}: its save was not finished, or it was copied "
+            f"without; {WAY_OUT}"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedCheckpoint(f"{path} is damaged; {WAY_OUT}") from error
+
+
+def verified(checkpoint: Path) -> Sidecar:
+    """The sidecar of a checkpoint whose contents were compared with it.
+
+    Raises:
+        DamagedCheckpoint: naming the file and what is wrong with it.
+        ValueError: there is no such file.
+    """
+    if not checkpoint.is_file():
+        raise ValueError(f"there is no checkpoint {checkpoint}")
+    sidecar = read_sidecar(checkpoint)
+    allowed = [c for c in (sidecar.contents, sidecar.before) if c is not None]
+    size = checkpoint.stat().st_size
+    if size not in [contents.size for contents in allowed]:
+        raise DamagedCheckpoint(
+            f"{checkpoint} is damaged: {size} bytes instead of {sidecar.contents.size}; {WAY_OUT}"
+        )
+    if Contents(size, hash_of(checkpoint)) not in allowed:
+        raise DamagedCheckpoint(
+            f"{checkpoint} is damaged: its SHA-256 is not the one of its sidecar; {WAY_OUT}"
+        )
+    return sidecar
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, about a second per GB; this process reads the same file only once."""
+    status = os.stat(path)
+    return _hash(path.resolve(), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _hash(path: Path, *_version: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

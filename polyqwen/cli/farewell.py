@@ -1,0 +1,44 @@
+"""What a run says when it is interrupted outside of its training, and its exit status."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from polyqwen.checkpoints.record import LAST
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def farewell(run_dir: str | Path) -> Iterator[None]:
+    """On SIGINT or SIGTERM ends the process with 128 + signal and tells of the newest checkpoint.
+
+    For start-up and evaluation, when there is nothing to save; `SaveWhenInterrupted` takes over in
+    training. An ignored signal (``nohup``) stays ignored.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def leave(number: int, frame: object) -> NoReturn:
+        print(last_words(number, Path(run_dir)), file=sys.stderr, flush=True)
+        sys.exit(128 + number)
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def last_words(number: int, run_dir: Path) -> str:
+    """One line."""
+    name = signal.Signals(number).name
+    last = run_dir / "checkpoints" / LAST
+    if not last.exists():
+        return f"interrupted ({name}); this run has no checkpoint yet"
+    return f"interrupted ({name}); go on with resume=auto or resume={last.resolve()}"

@@ -1,0 +1,71 @@
+"""A trained model from a run's folder, or from an exported one."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from transformers.utils import logging
+
+from polyqwen.cli.build import build_network
+from polyqwen.cli.evaluate import checkpoint_path
+from polyqwen.cli.strict.check import resolved
+from polyqwen.cli.strict.errors import ConfigError
+from polyqwen.cli.strict.nodes import check_nodes
+from polyqwen.cli.weights import read_state, take_parts
+from polyqwen.data.pictures import Pictures
+from polyqwen.export.folder import SETTINGS
+from polyqwen.export.folder import load as load_exported
+from polyqwen.inference.model import EmbeddingModel
+
+FILE_SYSTEM = Path("/").resolve()
+# what of a run's configuration the embedding of an input depends on
+EMBEDS = ("model", "tasks")
+
+
+def load(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
+    """See `EmbeddingModel.load`."""
+    logging.disable_progress_bar()
+    if (folder / "config.yaml").is_file():
+        return load_run(folder, checkpoint)
+    if (folder / SETTINGS).is_file():
+        return load_exported(folder)
+    raise ValueError(
+        f"{folder} is neither the folder of a run (with config.yaml) nor an exported model"
+    )
+
+
+def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
+    """The model of a run, with the weights of one of its checkpoints.
+
+    Raises:
+        ValueError: a file is missing or damaged, or names what may not be built.
+    """
+    cfg = OmegaConf.load(folder / "config.yaml")
+    if not isinstance(cfg, DictConfig) or any(key not in cfg for key in EMBEDS):
+        raise ConfigError(str(folder / "config.yaml"), "is not the configuration of a run")
+    values = resolved(cfg)
+    check_nodes({key: values[key] for key in EMBEDS})  # a file from elsewhere may name any target
+    network = build_network(cfg)
+    parts = {name: getattr(network, name) for name in ("encoder", "pooling", "projection")}
+    path = checkpoint_path(folder, checkpoint)
+    take_parts(cast(dict[str, nn.Module], parts), read_state(path)["state_dict"], path)
+    return EmbeddingModel(
+        **parts,
+        tokens=network.tokens,
+        pictures=geometry(values["data"]),
+        tasks={name: task.visual_tokens for name, task in network.tasks.items()},
+        separate=network.separate,
+        settings={**{key: values[key] for key in EMBEDS}, "data": picture_settings(values["data"])},
+    )
+
+
+def picture_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's data settings changes how a picture is shown."""
+    keys = ("min_visual_tokens", "max_visual_tokens", "resize")
+    return {key: data[key] for key in keys if key in data}
+
+
+def geometry(data: dict[str, Any]) -> Pictures:
+    """Opens a caller's own files, wherever they are, as the run showed its pictures."""
+    return Pictures(FILE_SYSTEM, cache_mb=0, **picture_settings(data))

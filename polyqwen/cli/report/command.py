@@ -1,0 +1,65 @@
+"""Writes the page of a run, or of all runs of a sweep or a study."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from polyqwen.cli.report.environment import environment
+from polyqwen.cli.report.reading import REPORT, read_run_files
+from polyqwen.reporting.report.run_page import run_page
+
+log = logging.getLogger(__name__)
+PAGE = "report.html"
+
+
+def report(path: Path, to: Path | None = None) -> Path:
+    """Writes the page and returns where.
+
+    Args:
+        path: folder of a run, or one that holds the runs of a sweep or a study.
+        to: file to write; None: ``report.html`` in the folder.
+
+    Raises:
+        ValueError: there is no such folder, or no run in it.
+    """
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}; give the folder of a run, a sweep or a study")
+    out = path / PAGE if to is None else to
+    if (path / "config.yaml").is_file():
+        return _write(run_page(read_run_files(path)), out)
+    from polyqwen.cli.report.sweep import sweep
+
+    return _write(sweep(path, out.parent), out)
+
+
+def write_after_training(folder: Path) -> None:
+    """The page of a run that has just ended, with its machine; never the reason for a failure."""
+    try:
+        kept = folder / REPORT / "environment.json"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
+        report(folder)
+    except Exception as error:  # whatever it is, the run itself is done and saved
+        log.warning("no report was written: %s: %s", type(error).__name__, _line(error))
+
+
+def write_again(folder: Path) -> None:
+    """The page with what was added to the folder since; never the reason for a failure."""
+    try:
+        report(folder)
+    except Exception as error:
+        log.warning("no report was written: %s: %s", type(error).__name__, _line(error))
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _write(text: str, out: Path) -> Path:
+    """A page is whole or not there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, out)
+    return out

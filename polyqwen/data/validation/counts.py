@@ -1,0 +1,122 @@
+"""Counts of a stream that keep their size however long it is."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyqwen.data.types import RowError
+
+EXAMPLES = 3  # of a kind of fault
+MOST = 1000  # different labels and classes; whatever comes after them is counted as one
+BARS = "▁▂▃▄▅▆▇█"
+
+
+class Faults:
+    """Bad rows by kind, the first few of each with their places."""
+
+    def __init__(self) -> None:
+        self.kinds: Counter[str] = Counter()
+        self.first: dict[str, list[dict[str, str | None]]] = {}
+
+    def add(self, error: RowError) -> None:
+        """Counts one."""
+        self.kinds[error.kind] += 1
+        first = self.first.setdefault(error.kind, [])
+        if len(first) < EXAMPLES:
+            first.append({"where": error.where, "field": error.field, "what": error.what})
+
+    def report(self) -> dict[str, Any]:
+        """Kind -> count and first places."""
+        return {
+            kind: {"count": count, "first": self.first[kind]}
+            for kind, count in self.kinds.most_common()
+        }
+
+
+class Lengths:
+    """Lengths in tokens.
+
+    Args:
+        most: longer texts are cut there.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._counts = np.zeros(1, np.int64)  # (longest + 1,)
+
+    def add(self, lengths: list[int]) -> None:
+        """Counts some."""
+        more = np.bincount(lengths, minlength=len(self._counts))
+        more[: len(self._counts)] += self._counts
+        self._counts = more
+
+    @property
+    def cut(self) -> float:
+        """Share of the texts that are cut."""
+        return float(self._counts[self.most + 1 :].sum() / max(self._counts.sum(), 1))
+
+    def quantile(self, share: float) -> int:
+        """The length that this share of the texts does not exceed."""
+        total = self._counts.cumsum()
+        return int(np.searchsorted(total, share * total[-1])) if total[-1] else 0
+
+    def report(self) -> dict[str, Any]:
+        """Quantiles, and how many have up to 1, 2, 4, 8, … tokens."""
+        edges = [2**i for i in range((len(self._counts) - 1).bit_length() + 1)]
+        ends = [int(self._counts[: edge + 1].sum()) for edge in edges]
+        steps = np.diff([0, *ends]).tolist()
+        return {
+            "median": self.quantile(0.5),
+            "p95": self.quantile(0.95),
+            "longest": len(self._counts) - 1,
+            "cut_beyond": self.most,
+            "cut_share": self.cut,
+            "histogram": {str(edge): n for edge, n in zip(edges, steps, strict=True)},
+        }
+
+
+class Scores:
+    """Scores in [0, 1], counted in tenths."""
+
+    def __init__(self) -> None:
+        self.tenths: NDArray[np.int64] = np.zeros(10, np.int64)
+        self.least, self.most = np.inf, -np.inf
+
+    def add(self, score: float) -> None:
+        """Counts one."""
+        self.tenths[min(int(score * 10), 9)] += 1
+        self.least, self.most = min(self.least, score), max(self.most, score)
+
+    def report(self) -> dict[str, Any] | None:
+        """Least, most and counts; None without scores."""
+        if not self.tenths.sum():
+            return None
+        return {"least": self.least, "most": self.most, "tenths": self.tenths.tolist()}
+
+    def bars(self) -> str:
+        """The counts as ten bars."""
+        top = max(int(self.tenths.max()), 1)
+        return "".join(BARS[int(n * (len(BARS) - 1) / top)] for n in self.tenths)
+
+
+class Classes:
+    """Rows of each class of each label."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, label: str, name: str) -> None:
+        """Counts one."""
+        key = (label, name)
+        if key not in self.counts and len(self.counts) >= MOST:
+            key = (label[:40], "…") if len(self.counts) < 2 * MOST else ("…", "…")
+        self.counts[key] += 1
+
+    def report(self) -> dict[str, dict[str, int]]:
+        """Label -> class -> rows, most first."""
+        table: dict[str, dict[str, int]] = {}
+        for (label, name), count in self.counts.most_common():
+            table.setdefault(label, {})[name] = count
+        return table

@@ -1,0 +1,144 @@
+"""Vectors on disk: a Parquet file written and searched a block at a time."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from polyqwen.data.beside import written
+
+KEY = b"polyqwen"  # of the file's notes: what made the vectors
+COLUMNS = ("text", "image", "vector")
+
+
+class Entry(NamedTuple):
+    """What was embedded."""
+
+    text: str
+    image: str | None
+
+
+class Hit(NamedTuple):
+    """An entry that a search found."""
+
+    row: int
+    cosine: float
+    entry: Entry
+
+
+def write_vectors(
+    path: Path, blocks: Iterable[tuple[Sequence[Entry], NDArray[np.float32]]], made_by: Mapping
+) -> int:
+    """Writes entries and their unit vectors, whole or not at all; a block becomes a row group.
+
+    Args:
+        path: the file.
+        blocks: entries with their vectors, (N, D).
+        made_by: model, task and other notes.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ValueError: there are none.
+    """
+    rows = 0
+    with written(path) as temporary:
+        writer: pq.ParquetWriter | None = None
+        for entries, vectors in blocks:
+            size = vectors.shape[1]
+            table = pa.table(
+                {
+                    "text": pa.array([entry.text for entry in entries], pa.string()),
+                    "image": pa.array([entry.image for entry in entries], pa.string()),
+                    "vector": pa.FixedSizeListArray.from_arrays(
+                        pa.array(vectors.astype(np.float32).reshape(-1)), size
+                    ),
+                }
+            )
+            if writer is None:
+                notes = {KEY: json.dumps(dict(made_by), ensure_ascii=False).encode()}
+                writer = pq.ParquetWriter(temporary, table.schema.with_metadata(notes))
+            writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
+            rows += len(entries)
+        if writer is None:
+            raise ValueError("there is nothing to embed")
+        writer.close()
+    return rows
+
+
+class VectorFile:
+    """A file of `write_vectors`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: it is missing, or no such file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ValueError(f"there is no index {path}; python -m polyqwen embed … -o {path}")
+        try:
+            self.file = pq.ParquetFile(path)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
+        notes = (self.file.schema_arrow.metadata or {}).get(KEY)
+        if notes is None or set(COLUMNS) - set(self.file.schema_arrow.names):
+            raise ValueError(f"{path} was not made by python -m polyqwen embed")
+        self.made_by: dict[str, Any] = json.loads(notes)
+
+    def __len__(self) -> int:
+        return int(self.file.metadata.num_rows)
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """The vectors, (N, D) of each row group."""
+        for group in range(self.file.num_row_groups):
+            column = self.file.read_row_group(group, ["vector"]).column("vector").combine_chunks()
+            yield np.asarray(column.flatten()).reshape(len(column), -1)
+
+    def search(self, query: NDArray[np.float32], count: int) -> list[Hit]:
+        """The entries of the highest cosines, best first; exact, one block in memory at a time.
+
+        Args:
+            query: (D,), unit norm.
+            count: entries at most, >= 1.
+
+        Raises:
+            ValueError: the query is of another length than the vectors.
+        """
+        best_rows, best = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        start = 0
+        for block in self.blocks():
+            if block.shape[1] != len(query):
+                raise ValueError(
+                    f"the index has vectors of {block.shape[1]} numbers, the query of {len(query)}"
+                )
+            cosines = np.concatenate([best, block @ query])
+            rows = np.concatenate([best_rows, np.arange(start, start + len(block))])
+            # equal cosines: the earlier row first
+            order = np.lexsort((rows, -cosines))[:count]
+            best, best_rows = cosines[order], rows[order]
+            start += len(block)
+        entries = self._entries(best_rows)
+        pairs = zip(best_rows.tolist(), best.tolist(), strict=True)
+        return [Hit(row, cosine, entries[row]) for row, cosine in pairs]
+
+    def _entries(self, rows: NDArray[np.int64]) -> dict[int, Entry]:
+        found, start = {}, 0
+        for group in range(self.file.num_row_groups):
+            size = self.file.metadata.row_group(group).num_rows
+            inside = [int(row) for row in rows if start <= row < start + size]
+            if inside:
+                table = self.file.read_row_group(group, ["text", "image"])
+                for row in inside:
+                    record = table.slice(row - start, 1).to_pylist()[0]
+                    found[row] = Entry(record["text"], record["image"])
+            start += size
+        return found
