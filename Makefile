@@ -27,7 +27,7 @@ install-locked: ## the same with checked hashes, torch as the public index has i
 
 lock: ## pin everything that requirements.txt pulls in, with hashes (needs uv)
 	$(UV) pip compile requirements.txt --generate-hashes --universal --python-version 3.11 \
-		--no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+		--no-header --no-emit-index-url --no-emit-find-links --quiet -o requirements.lock
 
 train: install ## train the tiny model on generated data, both phases (minutes on 2 cores)
 	$(BIN)/python train.py

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from polyqwen.cli import embed, export
+from polyqwen.cli.doctor import command as doctor
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     _add_choices(commands)
     embed.add_to(commands)
     export.add_to(commands)
+    doctor.add_to(commands)
     _add_validate(commands)
     _add_report(commands)
     arguments = parser.parse_args()
