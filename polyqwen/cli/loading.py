@@ -17,6 +17,7 @@ from polyqwen.data.pictures import Pictures
 from polyqwen.export.folder import SETTINGS
 from polyqwen.export.folder import load as load_exported
 from polyqwen.inference.model import EmbeddingModel
+from polyqwen.models.tuning.merging import merge
 
 FILE_SYSTEM = Path("/").resolve()
 # what of a run's configuration the embedding of an input depends on
@@ -51,6 +52,7 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     parts = {name: getattr(network, name) for name in ("encoder", "pooling", "projection")}
     path = checkpoint_path(folder, checkpoint)
     take_parts(cast(dict[str, nn.Module], parts), read_state(path)["state_dict"], path)
+    merge(parts["encoder"])
     return EmbeddingModel(
         **parts,
         tokens=network.tokens,
@@ -63,7 +65,7 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
 
 def picture_settings(data: dict[str, Any]) -> dict[str, Any]:
     """What of a run's data settings changes how a picture is shown."""
-    keys = ("min_visual_tokens", "max_visual_tokens", "resize")
+    keys = ("patch_size", "min_visual_tokens", "max_visual_tokens", "resize")
     return {key: data[key] for key in keys if key in data}
 
 
