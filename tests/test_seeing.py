@@ -137,7 +137,7 @@ def test_the_cloud_shows_texts_and_pictures_of_all_tasks(
 
 def test_a_repeated_cloud_replaces_the_old_and_texts_stay_in_their_cells(tmp_path: Path) -> None:
     card = thumbnail("a", None, "#0072B2", "query", 32)
-    line = ("t · query", "t", "query", "text", 1, "tab\there\nand\u2028there " + "x" * 300)
+    line = ("tab\there\nand\u2028there " + "x" * 300, "t · query", "t", "query", "text", 1)
     for count in (4, 3):
         cloud = Cloud(np.eye(count, 5, dtype=np.float32), [line] * count, [card] * count)
         write_cloud(cloud, tmp_path, "step_1")
