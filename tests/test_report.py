@@ -37,6 +37,7 @@ SHORT = (
     "validate_every=3",
 )
 EVIL = '</script><script>window.broken=1</script><img src=x onerror="window.broken=1">'
+NAME = "<img src=x onerror=window.broken=1>"  # of a series; a slash would make it a part of one
 ATTRIBUTE = '" onmouseover="window.broken=1" x="'
 needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium")
 
@@ -96,8 +97,7 @@ def evil(run: Path, tmp_path: Path) -> Path:
     lines = [json.loads(line) | {"reason": EVIL} for line in updates.read_text().splitlines()]
     updates.write_text("\n".join(map(json.dumps, lines)))
     metrics = (folder / "csv" / "metrics.csv").read_text()
-    quoted = '"train/loss/' + EVIL.replace('"', '""') + '"'
-    metrics = metrics.replace("train/loss/ocr,", f"{quoted},", 1)
+    metrics = metrics.replace("train/loss/ocr,", f"train/loss/{NAME},", 1)
     (folder / "csv" / "metrics.csv").write_text(metrics)
     (folder / "train.log").write_text(f"10:00:00 WARNING {EVIL}\n10:00:01 INFO fine\n")
     report(folder)
@@ -162,7 +162,9 @@ def test_no_text_becomes_markup(evil: Path) -> None:
     assert not [a for _, a in found.elements if any(key.startswith("on") for key in a)]
     assert " ".join(found.texts).count("window.broken=1") >= 20
     data = re.search(r'id="charts">(.*?)</script>', page_of(evil), re.S)
-    assert data and EVIL in json.dumps(json.loads(data[1]), ensure_ascii=False).replace("\\", "")
+    assert data
+    names = {line["name"] for chart in json.loads(data[1]).values() for line in chart["series"]}
+    assert NAME in names
 
 
 @needs_chromium
