@@ -16,10 +16,20 @@ from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 GROUPS = (
-    *("data", "curriculum", "weighting", "library", "large_batch", "optimizer", "callbacks"),
+    *(
+        "data",
+        "curriculum",
+        "weighting",
+        "library",
+        "widths",
+        "large_batch",
+        "optimizer",
+        "callbacks",
+    ),
     *("trainer", "logger", "model"),
 )
-PARTS = ("model/encoder", "model/pooling", "model/projection", "model/sharing", "data/sampling")
+PARTS = ("model/encoder", "model/pooling", "model/projection", "model/sharing")
+PARTS += ("model/tuning", "data/sampling")
 OPTIONS = sorted(
     f"{group}={path.stem}"
     for group in (*GROUPS, *PARTS, "experiment", "hparams_search", "study")
@@ -35,7 +45,7 @@ GIVEN = {  # what the build adds to a node's keys
     "callbacks.dashboard": {"configuration", "hyperparameters"},
     "optimizer": {"backbone", "head", "total_steps"},
 }
-POSITIONAL = {"model.pooling": 1, "model.projection": 1}
+POSITIONAL = {"model.pooling": 1, "model.projection": 1, "widths": 1}
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -195,7 +195,7 @@ def test_resume_auto_goes_on_with_the_newest_equal_run(
     again = run("train.py", *data, f"hydra.run.dir={tmp_path / 'b'}")
     assert f"going on with {tmp_path / 'a'}" in again
     other = run("train.py", *data, "seed=1", f"hydra.run.dir={tmp_path / 'c'}")
-    assert "it differs in data.seed, seed" in other and "starting afresh" in other
+    assert "it differs in data.seed: 0 → 1; seed: 0 → 1" in other and "starting afresh" in other
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from polyqwen.cli.loading import load
 from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.hydra_node import check_hydra
@@ -212,14 +213,19 @@ def test_what_a_checkpoint_would_have_built(folder: Path, tmp_path: Path) -> Non
 
 def test_a_strangers_run_is_not_evaluated(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    for evil, words in (
+    refused = (
         ("model: {encoder: {_target_: os.mkdir, path: MARK}}", ("os.mkdir is not allowed",)),
         ("metadata: {e: {_target_: os.mkdir}}\nmodel: ${metadata.e}", ("os.mkdir",)),
         ("model: !!python/object/apply:os.mkdir [MARK]", ("YAML", "python/object")),
         ("data_cache: https://x", ("data_cache", "network")),
-    ):
+        ("model: {encoder: {attention: them/kernel}}", ("model.encoder.attention", "them/kernel")),
+        ("model: {encoder: {config: {auto_map: x}}}", ("auto_map", "code")),
+    )
+    for evil, words in refused:
         (tmp_path / "config.yaml").write_text(evil.replace("MARK", str(mark)) + "\n")
         assert_refused(forked("evaluate.py", [f"run_dir={tmp_path}"], tmp_path), words)
+        with pytest.raises((ValueError, yaml.YAMLError)):
+            load(tmp_path)  # as embed and export do
         assert not mark.exists()
 
 
@@ -271,6 +277,8 @@ def test_shipped_hub_names_are_pinned(configure: Configure) -> None:
 
 
 def test_no_remote_code_is_ever_asked_for() -> None:
-    sources = [p.read_text() for p in (ROOT / "polyqwen").rglob("*.py")]
+    """`polyqwen.export` only writes of it, for users of other libraries."""
+    files = [p for p in (ROOT / "polyqwen").rglob("*.py") if "export" not in p.parts]
+    sources = [p.read_text() for p in files]
     assert sum("trust_remote_code=False" in text for text in sources) >= 2
     assert not any("trust_remote_code=True" in text for text in sources)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,9 @@ from polyqwen.cli.strict.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
+from polyqwen.models.inputs import Encoder
 from polyqwen.models.sharing import HardSharing
+from polyqwen.models.tuning.strategies import FullTuning
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,7 @@ def build_network(cfg: DictConfig) -> Network:
     projection = make(cfg.model.projection, encoder.hidden_size)
     node = cfg.model.get("sharing")  # runs of before had hard sharing alone
     sharing: Any = make(node) if node else HardSharing()
+    tune(encoder, cfg.model.get("tuning"), sharing, tokens.vocabulary.new_tokens)
     encoder, projection = sharing.apply(encoder, projection, len(tasks))
     return Network(tasks, tokens, encoder, pooling, projection, sharing.separate)
 
@@ -86,6 +90,9 @@ def build(cfg: DictConfig) -> Parts:
         name: make(node, **of_embedding(node["_target_"], projection.output_size))
         for name, node in cfg.losses.items()
     }
+    widths = values.get("widths") or {}  # runs of before have no such key
+    paired = [name for name, node in cfg.metrics.items() if at_widths(node["_target_"], widths)]
+    losses |= {name: make(cfg.widths)(losses[name]) for name in paired}
     losses |= {name: make(cfg.library[loss.candidate]) for name, loss in further.items()}
     model = EmbeddingModule(
         encoder,
@@ -93,7 +100,10 @@ def build(cfg: DictConfig) -> Parts:
         projection,
         losses=losses,
         weighting=make(weighting_node(values)),
-        metrics={name: make(node) for name, node in cfg.metrics.items()},
+        metrics={
+            name: make(node, **at_widths(node["_target_"], widths))
+            for name, node in cfg.metrics.items()
+        },
         optimizer=partial(make(cfg.optimizer), total_steps=run_steps(cfg)),
         start_step=curriculum.start_step,
         prefixes=tokens.new_tokens,
@@ -103,10 +113,33 @@ def build(cfg: DictConfig) -> Parts:
     return Parts(data, model)
 
 
+def tune(
+    encoder: Encoder, node: DictConfig | None, sharing: HardSharing, new_tokens: Sequence[int]
+) -> None:
+    """Freezes and adapts the encoder as ``model.tuning`` says; runs of before had no such node.
+
+    Raises:
+        ValueError: two kinds of adapters at once.
+    """
+    tuning: Any = make(node) if node else FullTuning()
+    if sharing.separate and not tuning.full:
+        raise ValueError(
+            "model/sharing=adapters and another model/tuning than full do not go together; "
+            "choose one of them"
+        )
+    tuning.apply(encoder, new_tokens)
+
+
 def of_embedding(target: str, size: int) -> dict[str, int]:
     """What a loss with a part of its own is told: the size of the embeddings it reads."""
     wanted = "embedding_size" in signature_of(target).parameters
     return {"embedding_size": size} if wanted else {}
+
+
+def at_widths(target: str, widths: Mapping[str, Any]) -> dict[str, list[int]]:
+    """What metrics of pairs are told where losses read several widths of the embeddings."""
+    wanted = "dims" in signature_of(target).parameters
+    return {"dims": list(widths["dims"])} if wanted and "dims" in widths else {}
 
 
 def run_steps(cfg: DictConfig) -> int:

@@ -3,20 +3,21 @@
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from transformers.utils import logging
 
 from polyqwen.cli.build import build_network
 from polyqwen.cli.evaluate import checkpoint_path
+from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.cli.strict.nodes import check_nodes
+from polyqwen.cli.strict.foreign import checked, read_run
 from polyqwen.cli.weights import read_state, take_parts
 from polyqwen.data.pictures import Pictures
 from polyqwen.export.folder import SETTINGS
 from polyqwen.export.folder import load as load_exported
 from polyqwen.inference.model import EmbeddingModel
+from polyqwen.models.tuning.merging import merge
 
 FILE_SYSTEM = Path("/").resolve()
 # what of a run's configuration the embedding of an input depends on
@@ -41,15 +42,17 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     Raises:
         ValueError: a file is missing or damaged, or names what may not be built.
     """
-    cfg = OmegaConf.load(folder / "config.yaml")
-    if not isinstance(cfg, DictConfig) or any(key not in cfg for key in EMBEDS):
+    run = read_run(folder / "config.yaml")
+    if any(key not in run for key in (*EMBEDS, "data")):
         raise ConfigError(str(folder / "config.yaml"), "is not the configuration of a run")
+    cfg = checked(run, (*EMBEDS, "data"))  # a file from elsewhere may name any target
     values = resolved(cfg)
-    check_nodes({key: values[key] for key in EMBEDS})  # a file from elsewhere may name any target
+    warn_of_unpinned({key: values[key] for key in EMBEDS})
     network = build_network(cfg)
     parts = {name: getattr(network, name) for name in ("encoder", "pooling", "projection")}
     path = checkpoint_path(folder, checkpoint)
     take_parts(cast(dict[str, nn.Module], parts), read_state(path)["state_dict"], path)
+    merge(parts["encoder"])
     return EmbeddingModel(
         **parts,
         tokens=network.tokens,
@@ -62,7 +65,7 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
 
 def picture_settings(data: dict[str, Any]) -> dict[str, Any]:
     """What of a run's data settings changes how a picture is shown."""
-    keys = ("min_visual_tokens", "max_visual_tokens", "resize")
+    keys = ("patch_size", "min_visual_tokens", "max_visual_tokens", "resize")
     return {key: data[key] for key in keys if key in data}
 
 

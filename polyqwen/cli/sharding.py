@@ -32,6 +32,13 @@ def check_sharding(values: Mapping[str, Any]) -> None:
         raise ConfigError(
             "weighting", "trusted rows are not looked at with trainer=fsdp; use trainer=default"
         )
+    tuning = values["model"].get("tuning")
+    if tuning is not None and not get_class(tuning["_target_"]).full:  # type: ignore[attr-defined]
+        raise ConfigError(
+            "model.tuning",
+            "only full is shown to work with trainer=fsdp; use model/tuning=full or "
+            "trainer=default",
+        )
     mode = (values.get("large_batch") or {}).get("mode", "off")
     if mode not in ("off", "checkpoint"):
         raise ConfigError(

@@ -43,7 +43,8 @@ def validate(
     try:
         values = _configuration(overrides, folder)
         tasks = {name: built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
-        scans, found = _scans(values, tasks)
+        source = built("data.source", values["data"]["source"])
+        scans, found = _scans(values, tasks, source)
     except ConfigError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return CONFIGURATION
@@ -75,7 +76,7 @@ def _configuration(overrides: Sequence[str], folder: Path | None) -> dict[str, A
 
 
 def _scans(
-    values: Mapping[str, Any], tasks: Mapping[str, Any]
+    values: Mapping[str, Any], tasks: Mapping[str, Any], source: Any
 ) -> "tuple[dict[str, dict[str, Scan]], list[Finding]]":
     """What every split holds, and what that means for the run."""
     from polyqwen.data.bad_rows import BadRows
@@ -87,7 +88,6 @@ def _scans(
     logging.getLogger("transformers").setLevel(logging.ERROR)  # texts longer than a model takes
     data = values["data"]
     bad = BadRows(data["bad_rows"], data["max_bad_share"])
-    source = built("data.source", data["source"])
     prefixes = {name: task.prefix for name, task in tasks.items()}
     tokens = built("model.tokens", values["model"]["tokens"], prefixes=prefixes)
     pictures = Pictures(Path(data.get("root") or source.root), cache_mb=0)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from polyqwen.checkpoints.sidecar import sidecar_path, verified
+from polyqwen.models.tuning.merging import as_adapted
 from polyqwen.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def take_parts(
             log.info("%s has no %s: it starts afresh", checkpoint, part)
             continue
         try:
-            module.load_state_dict(own, strict=True)
+            module.load_state_dict(as_adapted(module, own), strict=True)
         except RuntimeError as error:
             detail = str(error).splitlines()[1].strip()
             raise ValueError(

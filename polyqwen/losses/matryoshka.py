@@ -1,6 +1,7 @@
 """Any loss at several widths of the same embedding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from polyqwen.losses.similarity import at_least_float32
 from polyqwen.losses.types import LossOutput, Pairs
 
 EPSILON = 1e-6  # shorter beginnings of an embedding have no direction worth a gradient
+
+OWN = ("loss", "dims", "weights", "training")  # never the inner loss's
 
 
 class MatryoshkaLoss(nn.Module):
@@ -29,7 +32,8 @@ class MatryoshkaLoss(nn.Module):
         weights: w_m > 0, one for each width; None for equal ones.
 
     Attributes:
-        temperature: of the inner loss, where it has one; may be set from outside at any time.
+        temperature, score_weight, …: the inner loss's, where it has them; may be set from outside
+            at any time.
 
     Raises:
         ValueError: widths or weights as above are not given.
@@ -55,14 +59,20 @@ class MatryoshkaLoss(nn.Module):
         """That of the inner loss."""
         return getattr(self.loss, "lower_bound", None)
 
-    @property
-    def temperature(self) -> float:
-        """τ of the inner loss; AttributeError where it has none."""
-        return self.loss.temperature  # type: ignore[return-value]
+    def __getattr__(self, name: str) -> Any:
+        """What this loss has not is the inner one's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "loss":  # not there yet
+                raise
+            return getattr(super().__getattr__("loss"), name)
 
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self.loss.temperature = value  # type: ignore[assignment]
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Schedules set the inner loss's temperature and weights through this one."""
+        inner = self.__dict__.get("_modules", {}).get("loss")
+        own = name in OWN or inner is None or not hasattr(inner, name)
+        super().__setattr__(name, value) if own else setattr(inner, name, value)
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Components are ``<name>@<width>``; raises ValueError where a width exceeds D."""

@@ -9,7 +9,7 @@ from polyqwen.metrics.retrieval import RetrievalMetrics
 from polyqwen.metrics.similarity import pair_cosines, similarity_gap, spearman
 from polyqwen.metrics.space import MAX_ROWS, space_health
 from polyqwen.metrics.split import SplitMetrics
-from polyqwen.metrics.types import PairEmbeddings
+from polyqwen.metrics.types import PairEmbeddings, truncated
 
 
 class TaskMetrics(SplitMetrics):
@@ -17,7 +17,8 @@ class TaskMetrics(SplitMetrics):
 
     ``compute`` returns plain floats: ``recall@k``, ``mrr``, ``ndcg@10``, ``pool``, ``queries``,
     ``spearman`` (scored tasks only), ``gap``, ``gap_effect`` and the monitors of ``SPACE_KEYS``.
-    What is undefined for want of rows is NaN.
+    What is undefined for want of rows is NaN. With ``dims``, retrieval and Spearman of shortened
+    embeddings as well: ``recall@1@64``.
 
     Args:
         scored: the task's pairs carry a score in [0, 1].
@@ -26,6 +27,7 @@ class TaskMetrics(SplitMetrics):
             takes every row as matching.
         block: rows and documents per block of cosines, ≥ 1.
         max_rows: distinct contents per side for the monitors of the space, ≥ 2.
+        dims: further widths, each from 1 to the embeddings' size.
         kwargs: passed on to ``torchmetrics.Metric``.
 
     Raises:
@@ -41,16 +43,20 @@ class TaskMetrics(SplitMetrics):
         min_score: float | None = None,
         block: int = 1024,
         max_rows: int = MAX_ROWS,
+        dims: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
         if min_score is not None and not scored:
             raise ValueError(f"min_score={min_score} needs scored=True; leave it None otherwise")
         if max_rows < 2:
             raise ValueError(f"max_rows={max_rows} must be at least 2; 2048 is the default")
+        if any(dim < 1 for dim in dims):
+            raise ValueError(f"dims={list(dims)} must be widths of at least 1")
         retrieval = RetrievalMetrics(ks, min_score, block)
         self.scored = scored  # decides which columns the base keeps
         super().__init__(**kwargs)
         self.min_score, self.max_rows, self.retrieval = min_score, max_rows, retrieval
+        self.dims = tuple(dims)
 
     @property
     def main(self) -> str:  # type: ignore[override]  # a constant of the class elsewhere
@@ -71,11 +77,22 @@ class TaskMetrics(SplitMetrics):
 
     def values(self, pairs: PairEmbeddings) -> dict[str, float]:
         """All metrics by name."""
+        values = self._found(pairs)
+        values |= {
+            f"{name}@{dim}": value
+            for dim in (self.dims if len(pairs.query) else ())
+            for name, value in self._found(truncated(pairs, dim)).items()
+            if name not in ("pool", "queries")
+        }
+        values |= similarity_gap(pairs, self.min_score)
+        return values | space_health(pairs, self.min_score, self.max_rows)
+
+    def _found(self, pairs: PairEmbeddings) -> dict[str, float]:
+        """Retrieval and, where there are scores, their order."""
         values = self.retrieval(pairs)
         if pairs.score is not None:
             values["spearman"] = spearman(pair_cosines(pairs).numpy(), pairs.score.numpy())
-        values |= similarity_gap(pairs, self.min_score)
-        return values | space_health(pairs, self.min_score, self.max_rows)
+        return values
 
     def chance_of(self, pairs: PairEmbeddings) -> dict[str, float]:
         """Retrieval metrics expected of a random order."""

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class PairEmbeddings(NamedTuple):
@@ -30,6 +31,19 @@ class PairEmbeddings(NamedTuple):
     score: Tensor | None = None
     label: Tensor | None = None
     logits: Tensor | None = None
+
+
+def truncated(pairs: PairEmbeddings, dim: int) -> PairEmbeddings:
+    """The first ``dim`` dimensions of every embedding, of unit norm again.
+
+    Raises:
+        ValueError: ``dim`` is not in [1, D].
+    """
+    size = pairs.query.shape[1]
+    if not 1 <= dim <= size:
+        raise ValueError(f"cannot cut embeddings of {size} dimensions to {dim}; give 1 to {size}")
+    query, document = (F.normalize(x[:, :dim], dim=1) for x in (pairs.query, pairs.document))
+    return pairs._replace(query=query, document=document)
 
 
 def matching_rows(pairs: PairEmbeddings, relevant_from: float | None) -> Tensor:

@@ -174,6 +174,11 @@ class QwenVLEncoder(nn.Module):
         return int(self.model.language_model.config.hidden_size)
 
     @property
+    def text_model(self) -> Any:
+        """The Hugging Face model that reads tokens; `polyqwen.models.tuning` changes it."""
+        return self.model.language_model
+
+    @property
     def recomputable_layers(self) -> int:
         """Layers of the language model, and of a vision tower that is trained."""
         return len(self._layers())

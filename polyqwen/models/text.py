@@ -109,6 +109,11 @@ class TextEncoder(nn.Module):
         return int(self.model.config.hidden_size)
 
     @property
+    def text_model(self) -> Any:
+        """The Hugging Face model that reads tokens; `polyqwen.models.tuning` changes it."""
+        return self.model
+
+    @property
     def recomputable_layers(self) -> int:
         """See `Encoder.recomputable_layers`."""
         return len(recomputable(self.model))

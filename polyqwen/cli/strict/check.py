@@ -15,7 +15,7 @@ from polyqwen.cli.strict.texts import check_texts
 from polyqwen.cli.strict.toplevel import BY_TASK, FREE, Schema, check_keys, check_types
 
 NODES = ("data", "curriculum", "weighting", "large_batch", "optimizer", "trainer")
-MODEL = ("encoder", "pooling", "projection", "sharing", "tokens")
+MODEL = ("encoder", "pooling", "projection", "sharing", "tuning", "tokens")
 PARTS = ("callbacks", "logger")  # any number of nodes; null switches one off
 
 

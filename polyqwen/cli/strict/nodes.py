@@ -48,6 +48,7 @@ GIVEN: dict[str, Given] = {
     "model.pooling": Given(positional=1),
     "model.projection": Given(positional=1),
     "losses.*": Given(keywords=("embedding_size",), way_out="set model.projection.output_size"),
+    "widths": Given(positional=1),
     "curriculum": Given(positional=1),
     "data": Given(
         keywords=("tasks", "tokens", "curriculum", "separate"), way_out="choose model/sharing"

@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[3] / "conf"
 FREE = "metadata"  # the one node in which any key is welcome
 GLOBAL = ("experiment", "task", "hparams_search")  # groups whose files say "@package _global_"
 STUDY = "study"
-OPTIONAL = (STUDY, "library")  # groups that may be absent
+OPTIONAL = (STUDY, "library", "widths")  # groups that may be absent
 BY_TASK = ("tasks", "losses", "metrics")  # tables that the task files fill
 
 

@@ -1,0 +1,1 @@
+"""Finding hard negatives: a corpus on disk, rules for candidates, a blocked search."""
