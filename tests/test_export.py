@@ -22,6 +22,7 @@ from tests.runs import make_run
 
 TEXT = ("model=tiny_text", "task=[text_pair]", "curriculum=single_phase", "callbacks.boost=null")
 PLAIN = (*TEXT, "model/projection=identity")
+EXTRA = {"model/tuning=last_layers": ("model.tuning.layers=1",)}
 TEXTS = [
     "a",
     "größer, 中文, tiếng Việt",
@@ -49,11 +50,22 @@ def exported(configure: Configure, tmp_path: Path) -> Callable[..., tuple[Embedd
     return make
 
 
-@pytest.mark.parametrize("resize", ["torch", "pillow"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "data.resize=torch",
+        "data.resize=pillow",
+        "model=tiny_qwen2_5_vl",
+        "model=tiny_qwen3_vl",
+        "model/tuning=lora",
+        "model/tuning=dora",
+        "model/tuning=last_layers",
+    ],
+)
 def test_pictures_and_texts_come_out_equal_everywhere(
-    exported: Callable[..., tuple[EmbeddingModel, Path]], pictures: list[Any], resize: str
+    exported: Callable[..., tuple[EmbeddingModel, Path]], pictures: list[Any], option: str
 ) -> None:
-    model, folder = exported(f"data.resize={resize}", "data.max_visual_tokens=40")
+    model, folder = exported(*EXTRA.get(option, ()), option, "data.max_visual_tokens=40")
     again = EmbeddingModel.load(folder, device="cpu")
     theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
     both = [{"text": "what is it?", "image": picture} for picture in pictures]
@@ -94,6 +106,12 @@ def test_text_models(
     theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
     np.testing.assert_allclose(theirs.encode(TEXTS), wanted, atol=1e-5)
     assert theirs.modalities == ["text"]
+
+
+def test_a_qwen3_text_model(exported: Callable[..., tuple[EmbeddingModel, Path]]) -> None:
+    model, folder = exported(*TEXT, "model=tiny_qwen3")
+    theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
+    np.testing.assert_allclose(theirs.encode(TEXTS), model.encode(TEXTS), atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last_token"])

@@ -52,7 +52,7 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     parts = {name: getattr(network, name) for name in ("encoder", "pooling", "projection")}
     path = checkpoint_path(folder, checkpoint)
     take_parts(cast(dict[str, nn.Module], parts), read_state(path)["state_dict"], path)
-    merge(parts["encoder"])
+    merge(parts["encoder"])  # one product a layer instead of three, and a folder to export
     return EmbeddingModel(
         **parts,
         tokens=network.tokens,
