@@ -11,6 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 
 from polyqwen.__main__ import command_line
 from polyqwen.cli.strict.check import check
@@ -23,6 +24,7 @@ OURS = ("python train.py", "python evaluate.py", "python -m polyqwen", "make ")
 LINE = re.compile(
     r"(?m)^(?:    |```\w*\n)? *(?:\$ )?((?:make|python|torchrun|srun) (?:.*\\\n)*.*)$"
 )
+PLUGINS = tuple(f"hydra{sign}{part}" for sign in "/." for part in ("sweeper", "launcher"))
 SPAN = re.compile(r"`((?:make|python) [^`]+)`")
 
 # what runs a command: python -m polyqwen COMMAND, make TARGET, or the beginning of another line
@@ -78,8 +80,12 @@ class Command(NamedTuple):
 
     @property
     def overrides(self) -> list[str]:
-        """Of a root script: what it is given, without flags."""
-        given = [w for w in self.words[2:] if "=" in w and not w.startswith("--")]
+        """Of a root script: what it is given, without flags and settings of optional plug-ins."""
+        plugins = (
+            "--",
+            *(f"hydra{sign}{part}" for sign in "/." for part in ("sweeper", "launcher")),
+        )
+        given = [w for w in self.words[2:] if "=" in w and not w.startswith(plugins)]
         return [w.replace(DOTS, "x").replace("weighting=NAME", "weighting=stw") for w in given]
 
 
@@ -119,7 +125,9 @@ def first_of_sweeps(overrides: list[str]) -> list[str]:
     parser = OverridesParser.create()
     chosen = []
     for text, override in zip(overrides, parser.parse_overrides(overrides), strict=True):
-        if override.is_sweep_override():
+        if isinstance(override.value(), IntervalSweep):  # of Optuna's
+            text = f"{override.get_key_element()}={override.value().start}"
+        elif override.is_sweep_override():
             text = f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
         chosen.append(text)
     return chosen
