@@ -16,6 +16,8 @@ from polyqwen.cli.farewell import last_words
 
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = tuple(128 + number for number in HANDED_ON)  # exit statuses
+RUN = 1  # exit status of a run that failed
+PATIENCE = 2.0  # seconds for a rank that failed to end by itself
 GRACE = 5.0  # seconds between asking processes to end and ending them
 
 
@@ -93,7 +95,7 @@ def launch(cfg: DictConfig, processes: int) -> None:
             )
             if log:
                 log.close()
-        status, caught = _wait(children)
+        status, caught = _wait(children, folder)
         first = _first_to_fail(folder, children)
         said = first == 0 and (children[0].returncode or 0) > 0  # by itself, on the terminal
     if status:
@@ -125,11 +127,15 @@ def _signals_handed_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None
             signal.signal(number, handler)
 
 
-def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, bool]:
+def _wait(children: list[subprocess.Popen[bytes]], folder: Path) -> tuple[int, bool]:
     """Exit status of the first process that failed, or 0 when all are done.
+
+    A rank that has noted down an error is not waited for longer than `PATIENCE`: it may hang where
+    it would take leave of the others.
 
     The second says whether the process ended by itself, and so had its say.
     """
+    noted: float | None = None
     while True:
         codes = [child.poll() for child in children]
         failed = [code for code in codes if code]
@@ -138,6 +144,10 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, bool]:
             return (code, True) if code > 0 else (128 - code, False)
         if all(code == 0 for code in codes):
             return 0, True
+        if noted is None and any(folder.glob(error_file("*"))):
+            noted = time.monotonic()
+        if noted is not None and time.monotonic() - noted > PATIENCE:
+            return RUN, False
         time.sleep(0.1)
 
 

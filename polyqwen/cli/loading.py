@@ -59,16 +59,11 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
         pictures=geometry(values["data"]),
         tasks={name: task.visual_tokens for name, task in network.tasks.items()},
         separate=network.separate,
-        settings={**{key: values[key] for key in EMBEDS}, "data": picture_settings(values["data"])},
     )
-
-
-def picture_settings(data: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's data settings changes how a picture is shown."""
-    keys = ("patch_size", "min_visual_tokens", "max_visual_tokens", "resize")
-    return {key: data[key] for key in keys if key in data}
 
 
 def geometry(data: dict[str, Any]) -> Pictures:
     """Opens a caller's own files, wherever they are, as the run showed its pictures."""
-    return Pictures(FILE_SYSTEM, cache_mb=0, **picture_settings(data))
+    keys = ("patch_size", "min_visual_tokens", "max_visual_tokens", "resize")
+    shown = {key: data[key] for key in keys if key in data}  # runs of before had fewer
+    return Pictures(FILE_SYSTEM, cache_mb=0, **shown)

@@ -138,7 +138,6 @@ def load(folder: Path) -> EmbeddingModel:
         pictures=_geometry(settings),
         tasks={name: frame["visual_tokens"] for name, frame in settings["frames"].items()},
         default_task=settings["default_task"],
-        settings=settings,
     )
 
 
