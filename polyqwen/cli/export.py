@@ -41,6 +41,8 @@ def export(
             parts that the folder cannot hold.
     """
     from polyqwen.cli.loading import load
+    from polyqwen.cli.strict.check import resolved
+    from polyqwen.cli.strict.foreign import read_run
     from polyqwen.export.card import write_card
     from polyqwen.export.checksums import write_sums
     from polyqwen.export.folder import save
@@ -61,7 +63,8 @@ def export(
         if onnx:
             save_onnx(model, temporary)
         shutil.copyfile(run / "config.yaml", temporary / "run_config.yaml")
-        write_card(temporary, settings, model.dimension, run, to.resolve().name, plain)
+        config = resolved(read_run(run / "config.yaml"))
+        write_card(temporary, settings, model.dimension, run, config, to.resolve().name, plain)
         write_sums(temporary)
         to.parent.mkdir(parents=True, exist_ok=True)
         if to.exists():
