@@ -122,9 +122,9 @@ def write_card(
 def _config(run: Path | None) -> dict[str, Any]:
     if run is None or not (run / "config.yaml").is_file():
         return {}
-    from omegaconf import OmegaConf
+    import yaml
 
-    values = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    values = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     return {str(k): v for k, v in values.items()} if isinstance(values, dict) else {}
 
 
