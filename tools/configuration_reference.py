@@ -29,7 +29,8 @@ set on the command line, `python train.py seed=1 weighting=static`; a key or val
 fit is refused before training.
 """
 ORDER = (
-    *("model", "data", "task", "curriculum", "library", "weighting", "large_batch", "optimizer"),
+    *("model", "data", "task", "curriculum", "library", "widths", "weighting", "large_batch"),
+    "optimizer",
     *("callbacks", "trainer", "logger", "experiment", "hparams_search", "study"),
 )
 
@@ -45,7 +46,8 @@ class Meaning(NamedTuple):
 def page() -> str:
     """The whole page."""
     parts = [HEAD, *_primary("train", "A run"), *_primary("evaluate", "An evaluation")]
-    for group in ORDER:
+    others = {folder.name for folder in CONF.iterdir() if folder.is_dir()} - {*ORDER}
+    for group in (*ORDER, *sorted(others)):
         files = sorted((CONF / group).rglob("*.yaml"))
         folders = sorted({file.parent for file in files}, key=lambda f: (len(f.parts), f))
         for folder in folders:

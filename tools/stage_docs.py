@@ -14,7 +14,7 @@ ENDINGS = {".md", ".png", ".svg", ".csv", ".json", ".html", ".jsonl", ".yaml", "
 
 def sources() -> Iterator[Path]:
     """Files of the site, relative to the repository."""
-    yield from (Path("README.md"), Path("CONTRIBUTING.md"))
+    yield from (path.relative_to(ROOT) for path in sorted(ROOT.glob("*.md")))
     for folder in ("docs", "examples", "benchmarks/results"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in ENDINGS and path.name != "requirements.txt":
