@@ -3,19 +3,24 @@
 import argparse
 import sys
 
-from polyqwen.cli import commands, embed, export, mine
+from polyqwen.cli import commands, embed, export, mine, new_task, split
 from polyqwen.cli.doctor import command as doctor
 
-MODULES = (commands, doctor, mine, embed, export)
+MODULES = (commands, doctor, new_task, split, mine, embed, export)
 
 
-def main() -> None:
-    """Reads the command line and runs the command; a user's mistake is one line."""
+def command_line() -> argparse.ArgumentParser:
+    """All commands and what they take."""
     parser = argparse.ArgumentParser(prog="python -m polyqwen")
     registered = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in MODULES:
         module.add_to(registered)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Reads the command line and runs the command; a user's mistake is one line."""
+    arguments = command_line().parse_args()
     try:
         arguments.run(arguments)
     except (ValueError, OSError) as error:

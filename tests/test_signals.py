@@ -110,7 +110,9 @@ def test_a_signal_saves_and_ends_all(
         assert steps == 2 and saved["callbacks"]["DueValidation"]["validated"] == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_one_process_with_loaders_that_are_told_too(
     folder: Path, cache: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -167,6 +167,49 @@ def test_what_hydra_sets_by_itself_is_allowed(configure: Configure) -> None:
         check_hydra({str(key): value for key, value in node.items()})
 
 
+SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+BASIC = {
+    "launcher": {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"},
+    "sweeper": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"},
+    "sweep": {"dir": "logs/x"},
+}
+SLURM = {"_target_": f"{SUBMITIT}.SlurmLauncher", "partition": "gpu", "setup": None}
+TPE = {"_target_": OPTUNA, "sampler": {"_target_": "optuna.samplers.TPESampler", "seed": 1}}
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"launcher": SLURM},
+        {"launcher": {"_target_": f"{SUBMITIT}.LocalLauncher", "timeout_min": 5}},
+        {"sweeper": {**TPE, "storage": "sqlite:///study.db", "custom_search_space": None}},
+    ],
+)
+def test_known_launchers_and_sweepers_may_be_used(node: dict[str, Any]) -> None:
+    check_hydra({**BASIC, **node})
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ({"launcher": {**SLURM, "setup": ["touch x"]}}, r"hydra\.launcher\.setup"),
+        ({"launcher": {**SLURM, "additional_parameters": {"wrap": "x"}}}, "additional_parameters"),
+        ({"launcher": {**SLURM, "comment": "a\ntouch x"}}, r"launcher\.comment.*one line"),
+        ({"launcher": SLURM, "job": {"name": "a\ntouch x"}}, r"hydra\.job\.name.*one line"),
+        ({"launcher": SLURM, "sweep": {"dir": "a/${stamp:}"}}, r"hydra\.sweep\.dir=logs/NAME"),
+        ({"launcher": {**SLURM, "x": EVIL}}, r"launcher\.x\._target_"),
+        ({"sweeper": {**TPE, "custom_search_space": "os.system"}}, "custom_search_space"),
+        ({"sweeper": {**TPE, "storage": "mysql://host/x"}}, r"sweeper\.storage.*sqlite"),
+        ({"sweeper": {**TPE, "sampler": EVIL}}, r"sweeper\.sampler\._target_"),
+        ({"sweeper": {**BASIC["sweeper"], "params": EVIL}}, r"sweeper\.params\._target_"),
+    ],
+)
+def test_but_nothing_of_theirs_that_runs_or_opens(node: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_hydra({**BASIC, **node})
+
+
 @pytest.mark.parametrize("address", ["http://x/a.ckpt", "https://x/a", "s3://b/a", "file:///a"])
 @pytest.mark.parametrize("key", ["init_from", "ckpt_path", "run_dir", "data_cache", "log_dir"])
 def test_addresses_are_not_opened(address: str, key: str) -> None:

@@ -203,6 +203,15 @@ def test_a_tuned_run_starts_from_an_untuned_one(configure: Configure, tmp_path: 
     with torch.no_grad():
         theirs = full.model.eval()(batch)
         assert_close(lora.model.eval()(batch), theirs, atol=1e-6, rtol=1e-5)
+    saved = torch.load(checkpoint, weights_only=True)
+    for part in (
+        "encoder.model.language_model.layers.0.self_attn.q_proj.weight",
+        "pooling.queries",
+    ):
+        broken = {n: v for n, v in saved["state_dict"].items() if n != part}
+        torch.save({**saved, "state_dict": broken}, tmp_path / "broken.ckpt")
+        with pytest.raises(ValueError, match="does not fit this model's"):
+            load_weights(lora.model, tmp_path / "broken.ckpt")
 
 
 def test_what_was_trained_in_a_small_file(configure: Configure, tmp_path: Path) -> None:

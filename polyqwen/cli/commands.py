@@ -55,13 +55,14 @@ def _add_validate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; data=folder by default"
     )
     command.add_argument("--report", type=Path, help="JSON file to write")
+    command.add_argument("--config-dir", type=Path, help="as for train.py")
     command.set_defaults(run=_validate)
 
 
 def _validate(arguments: argparse.Namespace) -> None:
     from polyqwen.cli.validate import validate
 
-    sys.exit(validate(arguments.overrides, arguments.report))
+    sys.exit(validate(arguments.overrides, arguments.report, arguments.config_dir))
 
 
 def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -25,6 +25,7 @@ from polyqwen.cli.strict.origin import origin
 from polyqwen.cli.strict.report import told
 from polyqwen.cli.strict.toplevel import CONF, STUDY, Schema, schema_of
 
+register()  # also where a launcher's process unpickles a job, and so imports this module
 FULL = "HYDRA_FULL_ERROR"
 ELASTIC = "TORCHELASTIC_ERROR_FILE"  # set by torchrun
 CONFIGURATION, RUN, INTERRUPTED = 2, 1, 130  # exit codes
@@ -48,7 +49,7 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
     full = os.environ.get(FULL) == "1"
 
     @wraps(job)
-    def checked(cfg: DictConfig) -> None:
+    def checked(cfg: DictConfig) -> object:
         with errors_of_the_run(full):
             if cfg.get(STUDY) is None:  # a study checks each of its runs instead
                 values = check(cfg, _schema(name))
@@ -56,7 +57,7 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
                     precheck(values)
                 cfg = OmegaConf.create(values)  # what was checked: nothing is resolved anew
                 OmegaConf.set_struct(cfg, True)
-            job(cfg)
+            return job(cfg)
 
     parser = get_args_parser()  # Hydra's own, whose error() prints the whole usage
     parser.error = lambda message: _fail(message, CONFIGURATION)  # type: ignore[method-assign]

@@ -70,11 +70,13 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     text = json.dumps(report, indent=2, ensure_ascii=False)
     (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
     tables = markdown_table(report["trained"], report["untrained"], report["chance"])
-    tables += "\n" + groups_markdown(report["groups"])
+    grouped = any(report["groups"].values())  # rows may name neither language nor source
+    tables += "\n" + groups_markdown(report["groups"]) if grouped else ""
     (out / "results.md").write_text(tables, encoding="utf-8")
     _plot(parts, trained, run, run_dir, out, cfg)
     print_results(report["trained"], report["untrained"], report["chance"], console=console())
-    console().print(groups_table(report["groups"]))
+    if grouped:
+        console().print(groups_table(report["groups"]))
     write_again(run_dir)
     console().print(f"written to {out}")
     return report

@@ -18,8 +18,11 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="sentence-transformers' own modules alone, no trust_remote_code (texts; not for "
         "attention pooling or residual projections)",
     )
+    command.add_argument(
+        "--onnx", action="store_true", help="the text side as onnx/model.onnx too (needs onnx)"
+    )
     command.set_defaults(
-        run=lambda a: export(a.folder, a.to, a.checkpoint, a.default_task, a.plain)
+        run=lambda a: export(a.folder, a.to, a.checkpoint, a.default_task, a.plain, a.onnx)
     )
 
 

@@ -68,6 +68,7 @@ def mine(
     if to.exists():
         raise ValueError(f"--to {to} is there already; name a new folder")
     data, made, reader = _source(run, task)
+    name = made.folder or task  # of the task's folder
     model = load_run(run, checkpoint)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as folder:
@@ -76,16 +77,16 @@ def mine(
         rows, queries = _embedded(model, reader, made, task, data, corpus, rules, work, block)
         found = search(queries, corpus, rows, rules, block)
         whole = work / "whole"
-        report = _write(whole / task / "train.jsonl", reader, made, found, corpus)
+        report = _write(whole / name / "train.jsonl", reader, made, found, corpus)
         report |= {
             "task": task,
             "run": str(run),
             "checkpoint": checkpoint,
             "rules": rules._asdict(),
         }
-        _link(data, whole, task)
+        _link(data, whole, name)
         text = json.dumps(report, indent=2, ensure_ascii=False)
-        (whole / task / REPORT).write_text(text + "\n", encoding="utf-8")
+        (whole / name / REPORT).write_text(text + "\n", encoding="utf-8")
         os.replace(whole, to)
     return report
 

@@ -74,19 +74,22 @@ def load_trained(module: nn.Module, file: str | Path) -> None:
 def as_adapted(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state of an untuned model under the names of its tuned twin.
 
-    What only the twin has keeps the value that it has there; rows of new tokens are read from the
-    table. A state that fits already is returned as it is.
+    Adapters start as they were drawn, and rows of new tokens are read from the table. Nothing else
+    is filled in: what the state lacks is missing still. A state with adapters or rows, or for a
+    module without them, is returned as it is.
     """
     own = module.state_dict()
-    if not any(name not in state for name in own) or any(".lora_" in name for name in state):
+    rows = {f"{n}.rows": p for n, p in module.named_modules() if isinstance(p, TrainedRows)}
+    added = {name for name in own if ".lora_" in name} | rows.keys()
+    if not added or added & state.keys():
         return state
-    renamed = dict(own)
+    adapted = {name: own[name] for name in added}
     for name, value in state.items():
         layer, _, last = name.rpartition(".")
         tuned = (f"{layer}.base_layer.{last}", f"{layer}.table.{last}")
-        renamed[next((n for n in tuned if n in own), name)] = value
-    for name, part in module.named_modules():
-        table = f"{name}.table.weight"
-        if isinstance(part, TrainedRows) and renamed[table].shape == own[table].shape:
-            renamed[f"{name}.rows"] = renamed[table][part.places >= 0]
-    return renamed
+        adapted[next((n for n in tuned if n in own), name)] = value
+    for name, part in rows.items():
+        table = adapted.get(f"{name.removesuffix('rows')}table.weight")
+        if table is not None and table.shape == part.weight.shape:
+            adapted[name] = table[part.places >= 0]
+    return adapted
