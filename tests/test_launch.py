@@ -108,7 +108,7 @@ def training(
     )
     metrics = out / "csv" / "metrics.csv"
     try:
-        for _ in range(900):
+        for _ in range(1800):  # a busy machine takes its time
             if metrics.is_file() or process.poll() is not None:
                 break
             time.sleep(0.1)
