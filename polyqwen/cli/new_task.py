@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from polyqwen.cli.strict.toplevel import CONF
+from polyqwen.cli.conf import CONF
 
 TASK = """\
 # @package _global_
