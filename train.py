@@ -1,5 +1,6 @@
 """Trains an embedding model: python train.py [experiment=NAME] [study=NAME] [key=value …]."""
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -7,12 +8,13 @@ from omegaconf import DictConfig
 from polyqwen.cli.entry import command
 
 
-def main(cfg: DictConfig) -> None:
-    """One run, one job of a sweep, or all runs of a study."""
+def main(cfg: DictConfig) -> float | None:
+    """One run, one job of a sweep, or all runs of a study; the validation score of the former."""
     if "study" in cfg:
         from polyqwen.cli.study.command import run_study
 
-        return run_study(cfg, precheck)
+        run_study(cfg, precheck)
+        return None
 
     from polyqwen.cli.farewell import farewell
 
@@ -23,12 +25,14 @@ def main(cfg: DictConfig) -> None:
         resume(cfg)
         processes = device_count(cfg)
         if processes > 1 and not launched_outside():
-            return launch(cfg, processes)
+            launch(cfg, processes)
+        else:
+            from polyqwen.cli.train import train
 
-        from polyqwen.cli.train import train
+            train(cfg)
+    from polyqwen.cli.results import validation_score
 
-        train(cfg)
-    return None
+    return validation_score(Path(cfg.run_dir))
 
 
 def precheck(values: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Kills a training again and again, and asks whether it ends with the weights of a quiet one.
 
-    python benchmarks/soak.py                              # a few minutes
-    python benchmarks/soak.py --minutes 60 --steps 1500    # what docs/reliability.md reports
+    python -m benchmarks.soak                              # a few minutes
+    python -m benchmarks.soak --minutes 60 --steps 1500    # what docs/reliability.md reports
 
 A quiet run comes first; its memory is watched. Then runs of the same configuration are started
 with ``resume=auto`` and ended at random moments, from the start of the process on, by SIGKILL,

@@ -261,14 +261,6 @@ class EmbeddingModule(pl.LightningModule):
         trained = [p for p in self.parameters() if p.requires_grad]
         return Graph(features.pooled, features.projected, trained)
 
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """On the CPU a batch is in its place; walking through it took a tenth of a ms."""
-        if device.type == "cpu":
-            return batch
-        return cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))
-
     def on_fit_start(self) -> None:
         """Tells the weighting what it will weigh."""
         bounds = {name: getattr(loss, "lower_bound", None) for name, loss in self.losses.items()}

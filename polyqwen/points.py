@@ -74,7 +74,7 @@ def cloud_of(points: list[Point], size: int) -> Cloud:
 def _line(point: Point) -> Line:
     kind = "picture" if point.picture is not None else "text"
     kind = "picture and text" if point.picture is not None and point.text else kind
-    line = (f"{point.task} · {point.side}", point.task, point.side, kind, point.rank, point.text)
+    line = (point.text, f"{point.task} · {point.side}", point.task, point.side, kind, point.rank)
     assert len(line) == len(COLUMNS)
     return line
 

@@ -1,10 +1,13 @@
 """The collator: one place per content, placeholders that fit, positions as the model wants them."""
 
+from multiprocessing.reduction import ForkingPickler
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from torch.utils._pytree import tree_flatten
 
 from polyqwen.cli.build import Parts, build
 from polyqwen.data.batch import Batch
@@ -167,3 +170,16 @@ def test_a_task_alone_has_no_wrong_prefix(configure: Configure) -> None:
 def test_unknown_ablation_is_refused(parts: Parts) -> None:
     with pytest.raises(ValueError, match="ablation must be one of"):
         MultiTaskDataset({}, "blind")  # type: ignore[arg-type]
+
+
+def test_a_batch_from_a_worker_is_the_same(parts: Parts) -> None:
+    dataset = MultiTaskDataset(parts.data.tables("train"))
+    batch = parts.data.collator([dataset[task, i] for task in ("text_pair", "ocr") for i in (0, 1)])
+    sent = ForkingPickler.dumps(batch)
+    again = ForkingPickler.loads(sent)
+    assert type(again) is Batch
+    first, second = tree_flatten(batch), tree_flatten(again)
+    assert first[1] == second[1]
+    for a, b in zip(first[0], second[0], strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    again.chunks[0].ids.add_(1)  # memory of its own

@@ -22,6 +22,7 @@ from tests.runs import make_run
 
 TEXT = ("model=tiny_text", "task=[text_pair]", "curriculum=single_phase", "callbacks.boost=null")
 PLAIN = (*TEXT, "model/projection=identity")
+EXTRA = {"model/tuning=last_layers": ("model.tuning.layers=1",)}
 TEXTS = [
     "a",
     "größer, 中文, tiếng Việt",
@@ -49,11 +50,22 @@ def exported(configure: Configure, tmp_path: Path) -> Callable[..., tuple[Embedd
     return make
 
 
-@pytest.mark.parametrize("resize", ["torch", "pillow"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "data.resize=torch",
+        "data.resize=pillow",
+        "model=tiny_qwen2_5_vl",
+        "model=tiny_qwen3_vl",
+        "model/tuning=lora",
+        "model/tuning=dora",
+        "model/tuning=last_layers",
+    ],
+)
 def test_pictures_and_texts_come_out_equal_everywhere(
-    exported: Callable[..., tuple[EmbeddingModel, Path]], pictures: list[Any], resize: str
+    exported: Callable[..., tuple[EmbeddingModel, Path]], pictures: list[Any], option: str
 ) -> None:
-    model, folder = exported(f"data.resize={resize}", "data.max_visual_tokens=40")
+    model, folder = exported(*EXTRA.get(option, ()), option, "data.max_visual_tokens=40")
     again = EmbeddingModel.load(folder, device="cpu")
     theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
     both = [{"text": "what is it?", "image": picture} for picture in pictures]
@@ -94,6 +106,12 @@ def test_text_models(
     theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
     np.testing.assert_allclose(theirs.encode(TEXTS), wanted, atol=1e-5)
     assert theirs.modalities == ["text"]
+
+
+def test_a_qwen3_text_model(exported: Callable[..., tuple[EmbeddingModel, Path]]) -> None:
+    model, folder = exported(*TEXT, "model=tiny_qwen3")
+    theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
+    np.testing.assert_allclose(theirs.encode(TEXTS), model.encode(TEXTS), atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last_token"])
@@ -194,3 +212,37 @@ def test_the_card_tells_how_to_use_the_model(configure: Configure, tmp_path: Pat
         [*command, str(tmp_path / "card")], capture_output=True, text=True, cwd=ROOT
     )
     assert again.returncode == 1 and again.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("overrides", [(), TEXT], ids=["pictures", "text"])
+def test_texts_through_onnx(
+    exported: Callable[..., tuple[EmbeddingModel, Path]], overrides: tuple[str, ...]
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, folder = exported(*overrides, onnx=True)
+    session = runtime.InferenceSession(folder / "onnx" / "model.onnx")
+    frame = json.loads((folder / "polyqwen.json").read_text(encoding="utf-8"))["frames"][
+        "text_pair"
+    ]
+    ids = [[*frame["start"], *i, *frame["end"]] for i in model.tokens.encode(TEXTS)]
+    longest = max(map(len, ids))
+    given = {
+        "input_ids": np.array([i + [0] * (longest - len(i)) for i in ids]),
+        "attention_mask": np.array([[1] * len(i) + [0] * (longest - len(i)) for i in ids]),
+    }
+    (found,) = session.run(None, given)
+    np.testing.assert_allclose(found, model.encode(TEXTS), atol=1e-5)
+
+
+def test_onnx_says_what_it_needs(configure: Configure, tmp_path: Path) -> None:
+    run = make_run(configure, tmp_path / "run", *TEXT)
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda n, *a: None if n.startswith('onnx') else find(n, *a)\n"
+        "from pathlib import Path; from polyqwen.cli.export import export\n"
+        f"export(Path({str(run)!r}), Path({str(tmp_path / 'out')!r}), onnx=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "--onnx needs onnx and onnxscript; pip install onnx onnxscript" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -197,11 +197,17 @@ def test_two_ranks_train_like_one_plain_process(configure: Configure, tmp_path: 
     assert two[0].losses[7] == pytest.approx(one.losses[7], rel=2e-2)
 
 
-@pytest.mark.parametrize("weighting", ["pcgrad", "lossrag", "famo"])
-def test_runs_resume_exactly(configure: Configure, tmp_path: Path, weighting: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "weighting"),
+    [("cached", "pcgrad"), ("cached", "lossrag"), ("cached", "famo"), ("checkpoint", "stw")],
+)
+def test_runs_resume_exactly(
+    configure: Configure, tmp_path: Path, mode: str, weighting: str
+) -> None:
     """With dropout, and with strategies that look at gradients, trusted rows or a step twice."""
     given = [f"weighting={weighting}"]
-    options = (*CACHED, DROPOUT, "data.trusted_rows=4")
+    large = CACHED if mode == "cached" else (f"large_batch={mode}",)
+    options = (*large, DROPOUT, "data.trusted_rows=4")
     through = fit(configure, tmp_path / "a", *options, weighting=given)
     ckpt = tmp_path / "a" / "5.ckpt"
     resumed = fit(configure, tmp_path / "b", *options, weighting=given, ckpt=ckpt)

@@ -102,6 +102,14 @@ def test_residual_projection_follows_its_formula(size: int) -> None:
     assert projection.alpha.grad is not None and projection.alpha.grad != 0
 
 
+def test_projection_starts_by_xavier_with_gain_one() -> None:
+    projection = ResidualProjection(60, 40)
+    for layer in (projection.hidden, projection.output, projection.shortcut):
+        bound = (6 / sum(layer.weight.shape)) ** 0.5
+        assert 0.95 * bound < layer.weight.abs().max() <= bound
+    assert not projection.hidden.bias.any() and not projection.output.bias.any()
+
+
 def test_bad_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="keeps the width"):
         IdentityProjection(6, 4)

@@ -71,8 +71,9 @@ def fit(
     *overrides: str,
     ckpt: Path | None = None,
     weighting: Sequence[str] = STW,
+    base: Sequence[str] = SHORT,
 ) -> Result:
-    cfg = configure(*SHORT, *weighting, f"run_dir={out}", *overrides)
+    cfg = configure(*base, *weighting, f"run_dir={out}", *overrides)
     out.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(0, workers=True, verbose=False)
     data, model = build(cfg)
@@ -115,6 +116,45 @@ def test_resumed_runs_equal_the_run_through(
     assert_same(
         fit(configure, tmp_path / "c", DROPOUT, *overrides, ckpt=again), through, 6 * batches
     )
+
+
+def test_later_passes_resume_exactly(configure: Configure, tmp_path: Path) -> None:
+    """16 of 64 rows a step: a pass over the text pairs ends at step 4; then a second stop."""
+    options = (DROPOUT, "data.rows_per_task=16", "data.num_workers=2")
+    through = fit(configure, tmp_path / "a", *options)
+    seen = [row for i in range(8) for row in dict(through.rows[i])["text_pair"]]
+    first, second = seen[:64], seen[64:]
+    assert sorted(first) == sorted(second) == list(range(64))
+    assert first != second  # another order
+    for step in (4, 5):
+        ckpt = tmp_path / "a" / f"{step}.ckpt"
+        assert_same(fit(configure, tmp_path / f"b{step}", *options, ckpt=ckpt), through, step)
+    ckpt = tmp_path / "b5" / "6.ckpt"
+    assert_same(fit(configure, tmp_path / "c", *options, ckpt=ckpt), through, 6)
+
+
+def test_another_number_of_ranks_goes_on_with_the_same_rows(
+    configure: Configure, tmp_path: Path
+) -> None:
+    one = fit(configure, tmp_path / "one", "data.rows_per_task=4")
+    ckpt = tmp_path / "one" / "3.ckpt"
+
+    def run(rank: int) -> Result:
+        options = ("trainer.devices=2", "data.rows_per_task=2")
+        return fit(configure, tmp_path / "two", *options, ckpt=ckpt)
+
+    two = on_ranks(2, run)
+    for index in range(3, 8):
+        parts = [dict(result.rows[index]) for result in two]
+        for task, indices in one.rows[index]:
+            assert sorted(indices) == sorted(parts[0].get(task, []) + parts[1].get(task, []))
+    assert two[0].losses[3] == pytest.approx(one.losses[3], rel=1e-5)
+    assert two[0].losses[7] == pytest.approx(one.losses[7], rel=2e-2)
+
+    back = fit(
+        configure, tmp_path / "back", "data.rows_per_task=4", ckpt=tmp_path / "two" / "5.ckpt"
+    )
+    assert back.rows == {i: rows for i, rows in one.rows.items() if i >= 5}
 
 
 def test_random_numbers_matter_for_the_comparison(configure: Configure, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from polyqwen.cli.loading import load
 from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.hydra_node import check_hydra
@@ -166,6 +167,49 @@ def test_what_hydra_sets_by_itself_is_allowed(configure: Configure) -> None:
         check_hydra({str(key): value for key, value in node.items()})
 
 
+SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+BASIC = {
+    "launcher": {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"},
+    "sweeper": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"},
+    "sweep": {"dir": "logs/x"},
+}
+SLURM = {"_target_": f"{SUBMITIT}.SlurmLauncher", "partition": "gpu", "setup": None}
+TPE = {"_target_": OPTUNA, "sampler": {"_target_": "optuna.samplers.TPESampler", "seed": 1}}
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"launcher": SLURM},
+        {"launcher": {"_target_": f"{SUBMITIT}.LocalLauncher", "timeout_min": 5}},
+        {"sweeper": {**TPE, "storage": "sqlite:///study.db", "custom_search_space": None}},
+    ],
+)
+def test_known_launchers_and_sweepers_may_be_used(node: dict[str, Any]) -> None:
+    check_hydra({**BASIC, **node})
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ({"launcher": {**SLURM, "setup": ["touch x"]}}, r"hydra\.launcher\.setup"),
+        ({"launcher": {**SLURM, "additional_parameters": {"wrap": "x"}}}, "additional_parameters"),
+        ({"launcher": {**SLURM, "comment": "a\ntouch x"}}, r"launcher\.comment.*one line"),
+        ({"launcher": SLURM, "job": {"name": "a\ntouch x"}}, r"hydra\.job\.name.*one line"),
+        ({"launcher": SLURM, "sweep": {"dir": "a/${stamp:}"}}, r"hydra\.sweep\.dir=logs/NAME"),
+        ({"launcher": {**SLURM, "x": EVIL}}, r"launcher\.x\._target_"),
+        ({"sweeper": {**TPE, "custom_search_space": "os.system"}}, "custom_search_space"),
+        ({"sweeper": {**TPE, "storage": "mysql://host/x"}}, r"sweeper\.storage.*sqlite"),
+        ({"sweeper": {**TPE, "sampler": EVIL}}, r"sweeper\.sampler\._target_"),
+        ({"sweeper": {**BASIC["sweeper"], "params": EVIL}}, r"sweeper\.params\._target_"),
+    ],
+)
+def test_but_nothing_of_theirs_that_runs_or_opens(node: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_hydra({**BASIC, **node})
+
+
 @pytest.mark.parametrize("address", ["http://x/a.ckpt", "https://x/a", "s3://b/a", "file:///a"])
 @pytest.mark.parametrize("key", ["init_from", "ckpt_path", "run_dir", "data_cache", "log_dir"])
 def test_addresses_are_not_opened(address: str, key: str) -> None:
@@ -212,14 +256,19 @@ def test_what_a_checkpoint_would_have_built(folder: Path, tmp_path: Path) -> Non
 
 def test_a_strangers_run_is_not_evaluated(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    for evil, words in (
+    refused = (
         ("model: {encoder: {_target_: os.mkdir, path: MARK}}", ("os.mkdir is not allowed",)),
         ("metadata: {e: {_target_: os.mkdir}}\nmodel: ${metadata.e}", ("os.mkdir",)),
         ("model: !!python/object/apply:os.mkdir [MARK]", ("YAML", "python/object")),
         ("data_cache: https://x", ("data_cache", "network")),
-    ):
+        ("model: {encoder: {attention: them/kernel}}", ("model.encoder.attention", "them/kernel")),
+        ("model: {encoder: {config: {auto_map: x}}}", ("auto_map", "code")),
+    )
+    for evil, words in refused:
         (tmp_path / "config.yaml").write_text(evil.replace("MARK", str(mark)) + "\n")
         assert_refused(forked("evaluate.py", [f"run_dir={tmp_path}"], tmp_path), words)
+        with pytest.raises((ValueError, yaml.YAMLError)):
+            load(tmp_path)  # as embed and export do
         assert not mark.exists()
 
 
@@ -271,6 +320,8 @@ def test_shipped_hub_names_are_pinned(configure: Configure) -> None:
 
 
 def test_no_remote_code_is_ever_asked_for() -> None:
-    sources = [p.read_text() for p in (ROOT / "polyqwen").rglob("*.py")]
+    """`polyqwen.export` only writes of it, for users of other libraries."""
+    files = [p for p in (ROOT / "polyqwen").rglob("*.py") if "export" not in p.parts]
+    sources = [p.read_text() for p in files]
     assert sum("trust_remote_code=False" in text for text in sources) >= 2
     assert not any("trust_remote_code=True" in text for text in sources)

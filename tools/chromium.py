@@ -13,7 +13,6 @@ import signal
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -154,12 +153,9 @@ class Chromium:
                 raise TimeoutError(f"not true after {seconds:g} s: {expression}")
             time.sleep(0.25)
 
-    def screenshot(self, path: Path) -> Path:
+    def picture(self) -> bytes:
         """The window as a PNG."""
-        image = self.send("Page.captureScreenshot", format="png")["data"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(image))
-        return path
+        return base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol and its answer.

@@ -108,6 +108,7 @@ class SaveWhenInterrupted(pl.Callback):
                 file=sys.stderr,
                 flush=True,
             )
+        trainer.strategy.barrier()
         raise SystemExit(128 + received)
 
     def _receive(self, number: int, frame: object) -> None:

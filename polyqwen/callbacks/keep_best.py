@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from polyqwen.checkpoints.atomic import adopt
-from polyqwen.checkpoints.sidecar import Sidecar, sidecar_path, verified
+from polyqwen.checkpoints.sidecar import DamagedCheckpoint, Sidecar, sidecar_path, verified
 from polyqwen.distributed import gather_objects, is_first
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ class KeepBest(ModelCheckpoint):
         """Brings the file along; returns why it could not."""
         try:
             sidecar: Sidecar = verified(old)
+        except DamagedCheckpoint as error:
+            return error.what
         except ValueError as error:
             return str(error)
         if sidecar.step > self._resumed_step:

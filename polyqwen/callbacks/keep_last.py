@@ -54,10 +54,13 @@ def save_last(trainer: pl.Trainer, folder: Path) -> Path:
     """
     path = folder / f"last-{trainer.global_step}.ckpt"
     trainer.save_checkpoint(path, weights_only=False)
+    for logger in trainer.loggers:
+        logger.save()  # what was logged up to here would be missing after a kill
     if trainer.is_global_zero:
         (folder / f"{LAST}.json").unlink(missing_ok=True)  # of a time when it was no link
         point(folder / LAST, path.name)
         for callback in callbacks_of(trainer):
             if isinstance(callback, KeepLast):
                 callback.prune()
+    trainer.strategy.barrier()  # a rank that ends now takes rank 0 with it
     return path

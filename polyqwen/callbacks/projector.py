@@ -20,8 +20,11 @@ class Projector(pl.Callback):
     Args:
         points: at most so many in a cloud, 2 … 10 000: the browser draws each of them.
         thumbnail: side of a thumbnail in pixels, 24 … 80; TensorBoard takes sheets up to 8192.
-        validations: clouds of validation rows, the first at the first validation with all tasks
-            and then at each until so many are written; 0: at the end only.
+        validations: clouds of validation rows, one at each of the first so many validations, in
+            [0, 10].
+
+    Raises:
+        ValueError: a value is out of its range.
     """
 
     def __init__(self, points: int = 800, thumbnail: int = 48, validations: int = 0) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO, cast
 
 import torch
@@ -75,9 +76,16 @@ class VerifiedCheckpoints(CheckpointIO):
 
         Raises:
             DamagedCheckpoint: naming the file.
+            ValueError: it holds objects, which could run code when they are made.
         """
         verified(Path(path))
-        return torch.load(path, map_location=map_location, weights_only=True)
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except UnpicklingError as error:
+            raise ValueError(
+                f"{path} holds more than tensors and plain values and is not read; use a "
+                "checkpoint that this program saved"
+            ) from error
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a checkpoint: the sidecar first, without which the file counts as not there."""

@@ -18,7 +18,15 @@ WAY_OUT = "name another checkpoint of the run, or let resume=auto take the newes
 
 
 class DamagedCheckpoint(ValueError):
-    """A checkpoint that is not what was saved."""
+    """A checkpoint that is not what was saved.
+
+    Args:
+        what: the file and what is wrong with it.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; {WAY_OUT}")
+        self.what = what
 
 
 class Contents(NamedTuple):
@@ -84,10 +92,10 @@ def read_sidecar(checkpoint: Path) -> Sidecar:
     except FileNotFoundError:
         raise DamagedCheckpoint(
             f"{checkpoint} has no sidecar {path.name}: its save was not finished, or it was copied "
-            f"without; {WAY_OUT}"
+            "without"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpoint(f"{path} is damaged; {WAY_OUT}") from error
+        raise DamagedCheckpoint(f"{path} is damaged") from error
 
 
 def verified(checkpoint: Path) -> Sidecar:
@@ -104,11 +112,11 @@ def verified(checkpoint: Path) -> Sidecar:
     size = checkpoint.stat().st_size
     if size not in [contents.size for contents in allowed]:
         raise DamagedCheckpoint(
-            f"{checkpoint} is damaged: {size} bytes instead of {sidecar.contents.size}; {WAY_OUT}"
+            f"{checkpoint} is damaged: {size} bytes instead of {sidecar.contents.size}"
         )
     if Contents(size, hash_of(checkpoint)) not in allowed:
         raise DamagedCheckpoint(
-            f"{checkpoint} is damaged: its SHA-256 is not the one of its sidecar; {WAY_OUT}"
+            f"{checkpoint} is damaged: its SHA-256 is not the one of its sidecar"
         )
     return sidecar
 

@@ -1,11 +1,14 @@
 """The frame of the root scripts: compose, check, run; a user's mistake is one line on stderr."""
 
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -22,7 +25,9 @@ from polyqwen.cli.strict.origin import origin
 from polyqwen.cli.strict.report import told
 from polyqwen.cli.strict.toplevel import CONF, STUDY, Schema, schema_of
 
+register()  # also where a launcher's process unpickles a job, and so imports this module
 FULL = "HYDRA_FULL_ERROR"
+ELASTIC = "TORCHELASTIC_ERROR_FILE"  # set by torchrun
 CONFIGURATION, RUN, INTERRUPTED = 2, 1, 130  # exit codes
 
 Job = Callable[[DictConfig], object]
@@ -44,7 +49,7 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
     full = os.environ.get(FULL) == "1"
 
     @wraps(job)
-    def checked(cfg: DictConfig) -> None:
+    def checked(cfg: DictConfig) -> object:
         with errors_of_the_run(full):
             if cfg.get(STUDY) is None:  # a study checks each of its runs instead
                 values = check(cfg, _schema(name))
@@ -52,7 +57,7 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
                     precheck(values)
                 cfg = OmegaConf.create(values)  # what was checked: nothing is resolved anew
                 OmegaConf.set_struct(cfg, True)
-            job(cfg)
+            return job(cfg)
 
     parser = get_args_parser()  # Hydra's own, whose error() prints the whole usage
     parser.error = lambda message: _fail(message, CONFIGURATION)  # type: ignore[method-assign]
@@ -108,6 +113,8 @@ def errors_of_the_run(full: bool) -> Any:
         yield
     except Exception as error:
         text = told(error)
+        if ELASTIC in os.environ:
+            _tell_torchrun(error, text)
         if full or text is None:
             raise
         if isinstance(error, ConfigError):
@@ -116,6 +123,18 @@ def errors_of_the_run(full: bool) -> Any:
         _fail(text, RUN)
     finally:
         os.environ[FULL] = "1"
+
+
+def _tell_torchrun(error: Exception, text: str | None) -> None:
+    """torchrun ends with the error of the rank that failed first, if that rank notes it down."""
+    from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
+
+    if text is None:
+        return ErrorHandler().record_exception(error)
+    extra = {"py_callstack": text, "timestamp": str(int(time.time()))}
+    note = {"message": {"message": text, "extraInfo": extra}}
+    Path(os.environ[ELASTIC]).write_text(json.dumps(note), encoding="utf-8")
+    return None
 
 
 def _restore(value: str | None) -> None:

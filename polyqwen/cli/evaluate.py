@@ -15,11 +15,7 @@ from polyqwen.cli.build import Parts, build
 from polyqwen.cli.console import console
 from polyqwen.cli.report.command import write_again
 from polyqwen.cli.report.reading import GALLERIES_FILE
-from polyqwen.cli.strict.check import resolved
-from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.cli.strict.nodes import check_nodes
-from polyqwen.cli.strict.texts import check_texts
-from polyqwen.cli.strict.toplevel import FREE
+from polyqwen.cli.strict.foreign import checked, read_run
 from polyqwen.cli.weights import load_weights
 from polyqwen.data.datamodule import View
 from polyqwen.evaluation import EmbeddedView
@@ -74,11 +70,13 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     text = json.dumps(report, indent=2, ensure_ascii=False)
     (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
     tables = markdown_table(report["trained"], report["untrained"], report["chance"])
-    tables += "\n" + groups_markdown(report["groups"])
+    grouped = any(report["groups"].values())  # rows may name neither language nor source
+    tables += "\n" + groups_markdown(report["groups"]) if grouped else ""
     (out / "results.md").write_text(tables, encoding="utf-8")
     _plot(parts, trained, run, run_dir, out, cfg)
     print_results(report["trained"], report["untrained"], report["chance"], console=console())
-    console().print(groups_table(report["groups"]))
+    if grouped:
+        console().print(groups_table(report["groups"]))
     write_again(run_dir)
     console().print(f"written to {out}")
     return report
@@ -98,9 +96,7 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise ValueError(f"run_dir={run_dir} is not the folder of a run: it has no config.yaml")
-    run = OmegaConf.load(path)
-    if not isinstance(run, DictConfig):
-        raise ConfigError(str(path), "is not the configuration of a run")
+    run = read_run(path)
     if cfg.data.root is not None:
         source = {
             "_target_": "polyqwen.data.sources.FolderSource",
@@ -108,10 +104,7 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
         }
         OmegaConf.update(run, "data.source", source, merge=False, force_add=True)
         OmegaConf.update(run, "data.root", cfg.data.root, force_add=True)
-    values = resolved(run)  # a file from elsewhere may name any target
-    check_texts(values)
-    check_nodes({key: value for key, value in values.items() if key != FREE})
-    return OmegaConf.create(values)  # what was checked, and nothing that is resolved anew
+    return checked(run)
 
 
 def _embed(parts: Parts, split: str, views: Sequence[View]) -> Views:

@@ -18,13 +18,21 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="sentence-transformers' own modules alone, no trust_remote_code (texts; not for "
         "attention pooling or residual projections)",
     )
+    command.add_argument(
+        "--onnx", action="store_true", help="the text side as onnx/model.onnx too (needs onnx)"
+    )
     command.set_defaults(
-        run=lambda a: export(a.folder, a.to, a.checkpoint, a.default_task, a.plain)
+        run=lambda a: export(a.folder, a.to, a.checkpoint, a.default_task, a.plain, a.onnx)
     )
 
 
 def export(
-    run: Path, to: Path, checkpoint: str = "last", task: str | None = None, plain: bool = False
+    run: Path,
+    to: Path,
+    checkpoint: str = "last",
+    task: str | None = None,
+    plain: bool = False,
+    onnx: bool = False,
 ) -> None:
     """Writes the folder whole, or nothing: it is made beside its place and renamed.
 
@@ -33,9 +41,12 @@ def export(
             parts that the folder cannot hold.
     """
     from polyqwen.cli.loading import load
+    from polyqwen.cli.strict.check import resolved
+    from polyqwen.cli.strict.foreign import read_run
     from polyqwen.export.card import write_card
     from polyqwen.export.checksums import write_sums
     from polyqwen.export.folder import save
+    from polyqwen.export.onnx import save_onnx
     from polyqwen.export.plain import save_plain
 
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -49,8 +60,11 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         settings = (save_plain if plain else save)(model, temporary)
+        if onnx:
+            save_onnx(model, temporary)
         shutil.copyfile(run / "config.yaml", temporary / "run_config.yaml")
-        write_card(temporary, settings, model.dimension, run, to.resolve().name, plain)
+        config = resolved(read_run(run / "config.yaml"))
+        write_card(temporary, settings, model.dimension, run, config, to.resolve().name, plain)
         write_sums(temporary)
         to.parent.mkdir(parents=True, exist_ok=True)
         if to.exists():

@@ -1,5 +1,8 @@
 """What a run says when it is interrupted outside of its training, and its exit status."""
 
+import logging
+import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from typing import NoReturn
 from polyqwen.checkpoints.record import LAST
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STATUSES = tuple(128 + number for number in SIGNALS)
 
 
 @contextmanager
@@ -17,7 +21,8 @@ def farewell(run_dir: str | Path) -> Iterator[None]:
     """On SIGINT or SIGTERM ends the process with 128 + signal and tells of the newest checkpoint.
 
     For start-up and evaluation, when there is nothing to save; `SaveWhenInterrupted` takes over in
-    training. An ignored signal (``nohup``) stays ignored.
+    training, and what it raises passes here too. The interpreter is not taken down, which would
+    take seconds that a scheduler may not grant. An ignored signal (``nohup``) stays ignored.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -30,6 +35,10 @@ def farewell(run_dir: str | Path) -> Iterator[None]:
             signal.signal(number, leave)
     try:
         yield
+    except SystemExit as leaving:
+        if leaving.code in STATUSES:
+            _end_now(int(leaving.code))
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -42,3 +51,12 @@ def last_words(number: int, run_dir: Path) -> str:
     if not last.exists():
         return f"interrupted ({name}); this run has no checkpoint yet"
     return f"interrupted ({name}); go on with resume=auto or resume={last.resolve()}"
+
+
+def _end_now(status: int) -> NoReturn:
+    for child in multiprocessing.active_children():
+        child.kill()  # loaders, which outlive SIGTERM
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -16,6 +16,8 @@ from polyqwen.cli.farewell import last_words
 
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = tuple(128 + number for number in HANDED_ON)  # exit statuses
+RUN = 1  # exit status of a run that failed
+PATIENCE = 2.0  # seconds for a rank that failed to end by itself
 GRACE = 5.0  # seconds between asking processes to end and ending them
 
 
@@ -76,6 +78,8 @@ def launch(cfg: DictConfig, processes: int) -> None:
         "WORLD_SIZE": str(processes),
         "NODE_RANK": "0",
     }
+    for old in folder.glob(error_file("*")):
+        old.unlink()
     children: list[subprocess.Popen[bytes]] = []
     with _signals_handed_on(children):
         for rank in range(processes):
@@ -91,13 +95,15 @@ def launch(cfg: DictConfig, processes: int) -> None:
             )
             if log:
                 log.close()
-        rank, status, caught = _wait(children)
+        status, caught = _wait(children, folder)
+        first = _first_to_fail(folder, children)
+        said = first == 0 and (children[0].returncode or 0) > 0  # by itself, on the terminal
     if status:
         if status in INTERRUPTED:
             if not caught:
                 print(last_words(status - 128, folder), file=sys.stderr)
-        elif rank:
-            print(_last_words(folder / f"rank_{rank}.log", rank), file=sys.stderr)
+        elif not said:
+            _say_last(folder, first)
         raise SystemExit(status)
 
 
@@ -121,20 +127,44 @@ def _signals_handed_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None
             signal.signal(number, handler)
 
 
-def _wait(children: list[subprocess.Popen[bytes]]) -> tuple[int, int, bool]:
-    """Rank and exit status of the first process that failed, or zeros when all are done.
+def _wait(children: list[subprocess.Popen[bytes]], folder: Path) -> tuple[int, bool]:
+    """Exit status of the first process that failed, or 0 when all are done.
 
-    The third says whether the process ended by itself, and so had its say.
+    A rank that has noted down an error is not waited for longer than `PATIENCE`: it may hang where
+    it would take leave of the others.
+
+    The second says whether the process ended by itself, and so had its say.
     """
+    noted: float | None = None
     while True:
         codes = [child.poll() for child in children]
-        failed = [(rank, code) for rank, code in enumerate(codes) if code]
+        failed = [code for code in codes if code]
         if failed:
-            rank, code = failed[0]
-            return rank, code if code > 0 else 128 - code, code > 0
+            code = failed[0]
+            return (code, True) if code > 0 else (128 - code, False)
         if all(code == 0 for code in codes):
-            return 0, 0, True
+            return 0, True
+        if noted is None and any(folder.glob(error_file("*"))):
+            noted = time.monotonic()
+        if noted is not None and time.monotonic() - noted > PATIENCE:
+            return RUN, False
         time.sleep(0.1)
+
+
+def _first_to_fail(folder: Path, children: list[subprocess.Popen[bytes]]) -> int:
+    """The rank whose failure made the others fail.
+
+    A rank that loses another one fails as well, and may end before it. One that was killed cannot
+    have been waiting; of the others, the first that wrote what went wrong.
+    """
+    for rank, child in enumerate(children):
+        if child.returncode is not None and child.returncode < 0:
+            return rank
+    errors = {rank: folder / error_file(rank) for rank in range(len(children))}
+    written = [rank for rank, path in errors.items() if path.is_file()]
+    if written:
+        return min(written, key=lambda rank: errors[rank].stat().st_mtime_ns)
+    return next((rank for rank, child in enumerate(children) if child.returncode), 0)
 
 
 def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
@@ -151,10 +181,23 @@ def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
             child.wait()
 
 
-def _last_words(log: Path, rank: int) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "without a word")
-    return f"rank {rank} failed: {last} (all of it: {log})"
+def error_file(rank: object) -> str:
+    """Where a rank writes in the run's folder what went wrong, as soon as it does."""
+    return f"rank_{rank}.error"
+
+
+def _say_last(folder: Path, rank: int) -> None:
+    """What went wrong first, below all that other ranks had to say about it."""
+    path, log = folder / error_file(rank), folder / f"rank_{rank}.log"
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif rank:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        text = next((line for line in reversed(lines) if line.strip()), "without a word")
+    else:
+        text = "without a word"
+    where = f" (all of it: {log})" if rank else ""
+    print(f"error: rank {rank} failed: {text}{where}", file=sys.stderr)
 
 
 def _free_port() -> int:

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from transformers.utils import logging
 
 from polyqwen.cli.build import build_network
 from polyqwen.cli.evaluate import checkpoint_path
+from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.cli.strict.nodes import check_nodes
+from polyqwen.cli.strict.foreign import checked, read_run
 from polyqwen.cli.weights import read_state, take_parts
 from polyqwen.data.pictures import Pictures
 from polyqwen.export.folder import SETTINGS
@@ -42,32 +42,28 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     Raises:
         ValueError: a file is missing or damaged, or names what may not be built.
     """
-    cfg = OmegaConf.load(folder / "config.yaml")
-    if not isinstance(cfg, DictConfig) or any(key not in cfg for key in EMBEDS):
+    run = read_run(folder / "config.yaml")
+    if any(key not in run for key in (*EMBEDS, "data")):
         raise ConfigError(str(folder / "config.yaml"), "is not the configuration of a run")
+    cfg = checked(run, (*EMBEDS, "data"))  # a file from elsewhere may name any target
     values = resolved(cfg)
-    check_nodes({key: values[key] for key in EMBEDS})  # a file from elsewhere may name any target
+    warn_of_unpinned({key: values[key] for key in EMBEDS})
     network = build_network(cfg)
     parts = {name: getattr(network, name) for name in ("encoder", "pooling", "projection")}
     path = checkpoint_path(folder, checkpoint)
     take_parts(cast(dict[str, nn.Module], parts), read_state(path)["state_dict"], path)
-    merge(parts["encoder"])
+    merge(parts["encoder"])  # one product a layer instead of three, and a folder to export
     return EmbeddingModel(
         **parts,
         tokens=network.tokens,
         pictures=geometry(values["data"]),
         tasks={name: task.visual_tokens for name, task in network.tasks.items()},
         separate=network.separate,
-        settings={**{key: values[key] for key in EMBEDS}, "data": picture_settings(values["data"])},
     )
-
-
-def picture_settings(data: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's data settings changes how a picture is shown."""
-    keys = ("patch_size", "min_visual_tokens", "max_visual_tokens", "resize")
-    return {key: data[key] for key in keys if key in data}
 
 
 def geometry(data: dict[str, Any]) -> Pictures:
     """Opens a caller's own files, wherever they are, as the run showed its pictures."""
-    return Pictures(FILE_SYSTEM, cache_mb=0, **picture_settings(data))
+    keys = ("patch_size", "min_visual_tokens", "max_visual_tokens", "resize")
+    shown = {key: data[key] for key in keys if key in data}  # runs of before had fewer
+    return Pictures(FILE_SYSTEM, cache_mb=0, **shown)

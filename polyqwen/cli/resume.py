@@ -37,9 +37,9 @@ def resume(cfg: DictConfig) -> None:
     A path names a run's folder, for its newest whole checkpoint, or a checkpoint.
 
     Raises:
-        ConfigError: the path is nothing to go on with, or its run had other settings and
+        ConfigError: the path holds nothing whole to go on with, or its run had other settings and
             ``resume_allow`` has no ``config``.
-        DamagedCheckpoint: the checkpoint named is damaged, or all of the folder named are.
+        DamagedCheckpoint: the checkpoint named is damaged.
     """
     choice = cfg.resume
     if unknown := sorted(set(cfg.resume_allow) - set(ALLOWED)):
@@ -74,8 +74,8 @@ def _named(path: Path) -> Path:
         raise ConfigError("resume", f"{path} is no checkpoint and no folder of a run with some")
     found = _newest_whole(candidates)
     if found is None:
-        troubles = "; ".join(candidate.trouble for candidate in candidates)
-        raise DamagedCheckpoint(f"no checkpoint of {path} is whole: {troubles}")
+        troubles = ", ".join(candidate.path.name for candidate in candidates)
+        raise ConfigError("resume", f"no checkpoint of {path} is whole, of {troubles}")
     return found
 
 
@@ -115,7 +115,7 @@ def candidates_of(run: Path) -> list[Candidate]:
         try:
             found.append(Candidate(path, read_sidecar(path), ""))
         except DamagedCheckpoint as error:
-            found.append(Candidate(path, None, str(error)))
+            found.append(Candidate(path, None, error.what))
     return sorted(found, key=_rank)
 
 
@@ -141,7 +141,7 @@ def _newest_whole(candidates: list[Candidate]) -> Path | None:
         try:
             verified(candidate.path)
         except DamagedCheckpoint as error:
-            damaged.append(str(error))
+            damaged.append(error.what)
             continue
         if damaged:
             log.warning("%s; using %s instead", "; ".join(damaged), candidate.path)

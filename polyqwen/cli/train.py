@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.callbacks.base import callbacks_of
@@ -14,12 +15,14 @@ from polyqwen.callbacks.forgetting import ForgettingMonitor
 from polyqwen.callbacks.keep_last import save_last
 from polyqwen.callbacks.step_timer import StepTimer
 from polyqwen.checkpoints.atomic import sweep
+from polyqwen.checkpoints.sidecar import read_sidecar
 from polyqwen.cli.build import build, build_trainer
 from polyqwen.cli.console import console
 from polyqwen.cli.report.command import write_after_training
 from polyqwen.cli.results import Results, results_of
 from polyqwen.cli.weights import load_weights
 from polyqwen.data.statistics import statistics_table, task_statistics
+from polyqwen.reporting.csv_history import METRICS, carry_over
 from polyqwen.reporting.table import print_results
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ def train(cfg: DictConfig) -> Results:
     if trainer.is_global_zero:  # the others wait for it at their first meeting
         Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
+        if cfg.ckpt_path:
+            _carry_over(trainer, Path(cfg.ckpt_path))
         for left in sweep(checkpoints):
             log.info("removed %s, which a killed process left half written", left)
         data.prepare_data()
@@ -68,6 +73,15 @@ def train(cfg: DictConfig) -> Results:
             )
         console().print(f"run: {cfg.run_dir}")
     return trained
+
+
+def _carry_over(trainer: pl.Trainer, checkpoint: Path) -> None:
+    """Logged numbers of the run that this one goes on from, if they lie where a run has them."""
+    step = read_sidecar(checkpoint).step
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            folder = Path(logger.log_dir).name
+            carry_over(logger, checkpoint.resolve().parents[1] / folder / METRICS, step)
 
 
 def _write(folder: Path, report: dict[str, Any]) -> None:

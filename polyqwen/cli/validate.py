@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 CONFIGURATION = 2  # exit code, as that of train.py
 
 
-def validate(overrides: Sequence[str], report: Path | None = None) -> int:
+def validate(
+    overrides: Sequence[str], report: Path | None = None, folder: Path | None = None
+) -> int:
     """Looks through all splits of a run's tasks and prints what it finds.
 
     Args:
         overrides: those of the run; ``data=folder`` unless they choose data or an experiment.
         report: JSON file to write.
+        folder: further configuration files, as with ``train.py --config-dir``.
 
     Returns:
         Exit code: 0 when a run could start, with warnings or without, 1 when it would stop over
@@ -38,9 +41,10 @@ def validate(overrides: Sequence[str], report: Path | None = None) -> int:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        values = _configuration(overrides)
+        values = _configuration(overrides, folder)
         tasks = {name: built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
-        scans, found = _scans(values, tasks)
+        source = built("data.source", values["data"]["source"])
+        scans, found = _scans(values, tasks, source)
     except ConfigError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return CONFIGURATION
@@ -53,11 +57,15 @@ def validate(overrides: Sequence[str], report: Path | None = None) -> int:
     return int(any(finding.level == "stops" for finding in found))
 
 
-def _configuration(overrides: Sequence[str]) -> dict[str, Any]:
+def _configuration(overrides: Sequence[str], folder: Path | None) -> dict[str, Any]:
     """The configuration that train.py would make of the overrides, checked as there."""
     register()
     chosen = any(o.lstrip("+").startswith(("data=", "experiment=")) for o in overrides)
     own = [*([] if chosen else ["data=folder"]), *overrides, "run_dir=."]
+    if folder is not None:
+        if not folder.is_dir():
+            raise ConfigError("--config-dir", f"{folder} is not a folder")
+        own.append(f"hydra.searchpath=['file://{folder.resolve()}']")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         options = GlobalHydra.instance().config_loader().get_group_options("task")
         schema = schema_of(CONF, "train", options)
@@ -68,7 +76,7 @@ def _configuration(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _scans(
-    values: Mapping[str, Any], tasks: Mapping[str, Any]
+    values: Mapping[str, Any], tasks: Mapping[str, Any], source: Any
 ) -> "tuple[dict[str, dict[str, Scan]], list[Finding]]":
     """What every split holds, and what that means for the run."""
     from polyqwen.data.bad_rows import BadRows
@@ -80,7 +88,6 @@ def _scans(
     logging.getLogger("transformers").setLevel(logging.ERROR)  # texts longer than a model takes
     data = values["data"]
     bad = BadRows(data["bad_rows"], data["max_bad_share"])
-    source = built("data.source", data["source"])
     prefixes = {name: task.prefix for name, task in tasks.items()}
     tokens = built("model.tokens", values["model"]["tokens"], prefixes=prefixes)
     pictures = Pictures(Path(data.get("root") or source.root), cache_mb=0)

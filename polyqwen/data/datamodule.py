@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -192,6 +192,14 @@ class CurriculumDataModule(pl.LightningDataModule):
             for task in self.tasks
             for split in ("train", "dev")
         }
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """On the CPU a batch is in its place; walking through it took a tenth of a ms."""
+        if device.type == "cpu":
+            return batch
+        return cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process from the trainer's current step on."""

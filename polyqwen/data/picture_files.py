@@ -7,12 +7,15 @@ at twice that) is not relied on: limits are checked in the header, before anythi
 import io
 import re
 import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from polyqwen.data.types import PictureError
+from polyqwen.data.types import PictureError, one_line
 
 # format -> pixels. Decoding takes 4 to 10 bytes of memory a pixel, of WebP 16: so 500 MB at most.
 MAX_PIXELS = {"JPEG": 50_000_000, "PNG": 50_000_000, "WEBP": 25_000_000}
@@ -59,7 +62,9 @@ def picture_path(root: Path, name: str) -> Path:
     try:
         path = (root / path).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, no such encoding
-        raise PictureError(f"picture {shown(name)} cannot be found: {error}", "missing") from error
+        raise PictureError(
+            f"picture {shown(name)} cannot be found: {one_line(error)}", "missing"
+        ) from error
     if not path.is_relative_to(root):
         raise out
     return path
@@ -73,7 +78,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     _check_file(path)
     try:
-        with Image.open(path, formats=tuple(MAX_PIXELS)) as file:
+        with _opened(path) as file:
             _check_header(file, path)
             width, height = file.size
             return (width, height) if _orientation(file) in TURNED else (height, width)
@@ -92,16 +97,7 @@ def read_picture(path: Path) -> Image.Image:
     """
     _check_file(path)
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data), formats=tuple(MAX_PIXELS)) as file:
-            _check_header(file, path)
-            if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
-                raise PictureError(
-                    f"picture {_name(path)} has more than {MAX_SCANS} scans", "too large"
-                )
-            turn = UPRIGHT.get(_orientation(file))
-            file.load()
-            image = _rgb(file)
+        image, turn = _decoded(path)
         return image if turn is None else image.transpose(turn)
     except PictureError:
         raise
@@ -122,6 +118,29 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     except Exception as error:  # as above: an opened file is decoded only here
         raise _damaged(Path("in memory"), error) from error
     return image if turn is None else image.transpose(turn)
+
+
+def _decoded(path: Path) -> tuple[Image.Image, Image.Transpose | None]:
+    """The picture as it is stored, and how to turn it: what decoding it took is free by then."""
+    data = path.read_bytes()
+    with _opened(io.BytesIO(data)) as file:
+        _check_header(file, path)
+        if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+            raise PictureError(
+                f"picture {_name(path)} has more than {MAX_SCANS} scans", "too large"
+            )
+        turn = UPRIGHT.get(_orientation(file))
+        file.load()
+        return _rgb(file), turn
+
+
+@contextmanager
+def _opened(file: Path | io.BytesIO) -> Iterator[Image.Image]:
+    """The picture's header; Pillow's warnings are about sizes and EXIF, which are looked after."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(file, formats=tuple(MAX_PIXELS)) as image:
+            yield image
 
 
 def shown(name: str) -> str:
@@ -177,7 +196,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bit, which Pillow would clip at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=image.getchannel("A"))
         return white
@@ -201,4 +220,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for it"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:200]
+    return one_line(text)

@@ -37,8 +37,9 @@ class Task:
         fields: field → column. Fields are query_text, query_image, document_text, document_image,
             negatives (a list of texts; the column may be missing), score (a number in [0, 1]),
             turns (a list of {question, answer}; the last answer is the document, all before it the
-            query), labels (a mapping of label to class; a missing label is a missing key, and the
-            document is the query) and difficulty (a number, for ``easy_first``).
+            query), labels (a mapping of label to class, in which a missing label is a missing key,
+            or the class of ``label`` itself; the document is the query) and difficulty (a number,
+            for ``easy_first``).
         prefix: marks the task's inputs, such as ``<ocr>``.
         share: rows of this task relative to the others' in a mixed batch, > 0.
         batch_size: rows of this task in every batch of a process; None divides ``data.batch_size``
@@ -124,7 +125,9 @@ class Task:
             positive=query if "labels" in columns else self._content(columns, "document", where),
             negatives=tuple(map(Content, self._read(negatives_of, columns, "negatives", where))),
             score=self._read(score_of, columns, "score", where) if self.scored else None,
-            labels=self._read(labels_of, columns, "labels", where),
+            labels=labels_of(
+                columns.get("labels"), self.fields.get("labels", "labels"), where, self.label
+            ),
             difficulty=None
             if difficulty is None
             else self._read(number_of, columns, "difficulty", where),

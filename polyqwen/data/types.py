@@ -72,3 +72,9 @@ class PictureError(ValueError):
     def __init__(self, what: str, kind: str) -> None:
         super().__init__(what)
         self.kind = kind
+
+
+def one_line(error: object, most: int = 300) -> str:
+    """A message without line breaks and what else a terminal could not print."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(text.split())[:most]

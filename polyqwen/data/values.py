@@ -100,10 +100,19 @@ def conversation_of(value: Any, names: tuple[str, str], column: str, where: str)
     return "\n".join([*history, texts[-1][0]]), texts[-1][1]
 
 
-def labels_of(value: Any, column: str, where: str) -> dict[str, str]:
-    """Label -> class; a label that is null is left out."""
+def labels_of(value: Any, column: str, where: str, label: str | None = None) -> dict[str, str]:
+    """Label -> class; a label that is null is left out.
+
+    Args:
+        value: a mapping, or the class alone.
+        column: its name, for messages.
+        where: the row, for messages.
+        label: the label that a class alone is of; None takes mappings only.
+    """
     if value is None:
         return {}
+    if label is not None and isinstance(value, str | int):
+        value = {label: value}
     if not isinstance(value, Mapping):
         raise _wrong(value, column, where, "must map labels to classes")
     return {

@@ -6,7 +6,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from polyqwen.reporting.history import read_history
+
 MAIN = ("spearman", "mrr", "accuracy")  # the first that a task has is its main figure
+WEIGHT = "weight/"
 CARD = Template("""\
 ---
 library_name: sentence-transformers
@@ -46,6 +49,10 @@ $results
 
 $recipe
 
+## Weights of the tasks in training
+
+$weights
+
 ## Limits
 
 Measured on the test split of the data above and nothing else; other languages, longer texts (cut
@@ -70,7 +77,8 @@ def write_card(
     folder: Path,
     settings: Mapping[str, Any],
     dimension: int,
-    run: Path | None,
+    run: Path,
+    config: Mapping[str, Any],
     name: str,
     plain: bool = False,
 ) -> None:
@@ -80,14 +88,14 @@ def write_card(
         folder: the exported folder.
         settings: content of its polyqwen.json.
         dimension: D.
-        run: the run's folder; its results.json and config.yaml are read if there.
+        run: the run's folder; its results.json and csv/metrics.csv are read if there.
+        config: the run's configuration.
         name: of the model.
         plain: it needs no code of its own, and `EmbeddingModel.load` does not read it.
     """
     frames = settings["frames"]
     task = settings["default_task"]
     with_pictures = settings["pictures"] is not None
-    config = _config(run)
     base = config.get("model", {}).get("encoder", {}).get("name")
     pictures = f"\n```python\n{PICTURES.format(task=task)}```\n" if with_pictures else ""
     text = CARD.substitute(
@@ -106,23 +114,15 @@ def write_card(
         ),
         results=_results(run),
         recipe=_recipe(config),
+        weights=_weights(run),
         max_tokens=settings["tokens"]["max_tokens"],
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _config(run: Path | None) -> dict[str, Any]:
-    if run is None or not (run / "config.yaml").is_file():
-        return {}
-    from omegaconf import OmegaConf
-
-    values = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
-    return {str(k): v for k, v in values.items()} if isinstance(values, dict) else {}
-
-
-def _results(run: Path | None) -> str:
-    path = None if run is None else run / "results.json"
-    if path is None or not path.is_file():
+def _results(run: Path) -> str:
+    path = run / "results.json"
+    if not path.is_file():
         return "The run left no results; `python evaluate.py run_dir=RUN` makes them."
     report = json.loads(path.read_text(encoding="utf-8"))
     untrained, chance = report.get("untrained") or {}, report.get("chance") or {}
@@ -141,13 +141,28 @@ def _results(run: Path | None) -> str:
     return "\n".join(lines)
 
 
+def _weights(run: Path) -> str:
+    """What the weighting gave each task at five moments of the run."""
+    path = run / "csv" / "metrics.csv"
+    series = read_history(path) if path.is_file() else {}
+    own = {name[len(WEIGHT) :]: s for name, s in series.items() if name.startswith(WEIGHT)}
+    if not own:
+        return "The run kept no record of them."
+    steps = next(iter(own.values())).steps
+    places = [round(part * (len(steps) - 1) / 4) for part in range(5)]
+    heads = " | ".join(f"step {steps[place]}" for place in places)
+    lines = [f"| task | {heads} |", "|---" * 6 + "|"]
+    for task, s in own.items():
+        cells = " | ".join(f"{s.values[min(place, len(s.values) - 1)]:.3f}" for place in places)
+        lines.append(f"| {task} | {cells} |")
+    return "\n".join(lines)
+
+
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
 def _recipe(config: Mapping[str, Any]) -> str:
-    if not config:
-        return "Not known: the folder was not exported from a run."
     curriculum, data = config.get("curriculum", {}), config.get("data", {})
     losses = {name: str(node["_target_"]).split(".")[-1] for name, node in config["losses"].items()}
     facts = {

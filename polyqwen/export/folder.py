@@ -15,10 +15,12 @@ from polyqwen.data.pictures import Pictures
 from polyqwen.data.tokens import Tokens
 from polyqwen.export.checksums import check_sums
 from polyqwen.inference.model import EmbeddingModel
-from polyqwen.models.patch_embedding import IMAGE_MEAN, IMAGE_STD
 from polyqwen.models.pooling import AttentionPooling, ClsPooling, LastTokenPooling, MeanPooling
 from polyqwen.models.projection import IdentityProjection, ResidualProjection
+from polyqwen.models.qwen2_5_vl import Qwen2_5_VLEncoder
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
+from polyqwen.models.qwen3_vl import Qwen3VLEncoder
+from polyqwen.models.qwen_vl import QwenVLEncoder
 from polyqwen.models.text import TextEncoder
 
 FORMAT = 1
@@ -34,7 +36,12 @@ PROJECTIONS: dict[type[nn.Module], str] = {
     ResidualProjection: "residual",
     IdentityProjection: "identity",
 }
-ENCODERS: dict[str, Any] = {"qwen2_vl": Qwen2VLEncoder, "text": TextEncoder}
+ENCODERS: dict[str, Any] = {
+    "qwen2_vl": Qwen2VLEncoder,
+    "qwen2_5_vl": Qwen2_5_VLEncoder,
+    "qwen3_vl": Qwen3VLEncoder,
+    "text": TextEncoder,
+}
 NORMALIZE = "2_Normalize", "sentence_transformers.base.modules.normalize.Normalize"
 MODULES = (
     ("", "modeling_polyqwen.PolyqwenTransformer"),
@@ -108,7 +115,10 @@ def load(folder: Path) -> EmbeddingModel:
         )
     tokens = Tokens(str(folder), **settings["tokens"])
     vocabulary = tokens.vocabulary._replace(new_tokens=())  # the folder's rows are trained
-    encoder = ENCODERS[settings["encoder"]].from_pretrained(str(folder), vocabulary=vocabulary)
+    cut = {"patch_size": settings["pictures"]["patch_size"]} if settings["pictures"] else {}
+    encoder = ENCODERS[settings["encoder"]].from_pretrained(
+        str(folder), vocabulary=vocabulary, **cut
+    )
     head = Head(**json.loads((folder / HEAD / "config.json").read_text(encoding="utf-8")))
     pooling, projection = _head(head)
     weights = load_file(folder / HEAD / "model.safetensors")
@@ -128,7 +138,6 @@ def load(folder: Path) -> EmbeddingModel:
         pictures=_geometry(settings),
         tasks={name: frame["visual_tokens"] for name, frame in settings["frames"].items()},
         default_task=settings["default_task"],
-        settings=settings,
     )
 
 
@@ -173,7 +182,7 @@ def model_settings(model: EmbeddingModel, encoder: Any) -> dict[str, Any]:
             "visual_tokens": most,
         }
     pictures = None
-    if isinstance(encoder, Qwen2VLEncoder):
+    if isinstance(encoder, QwenVLEncoder):
         pictures = {
             "tokens": tokens.around_pictures,
             "patch_size": geometry.patch_size,
@@ -182,8 +191,8 @@ def model_settings(model: EmbeddingModel, encoder: Any) -> dict[str, Any]:
             "max_visual_tokens": geometry.max_visual_tokens,
             "resize": geometry.resize,
             "frames": cast(Any, encoder.model.config).vision_config.temporal_patch_size,
-            "mean": list(IMAGE_MEAN),
-            "std": list(IMAGE_STD),
+            "mean": list(encoder.tower.mean),
+            "std": list(encoder.tower.std),
         }
     kind = next(name for name, known in ENCODERS.items() if type(encoder) is known)
     return {

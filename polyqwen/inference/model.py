@@ -40,7 +40,6 @@ class EmbeddingModel:
         tasks: task -> largest picture in visual tokens, in the order of the run.
         default_task: the task of inputs that name none; None: the first.
         separate: the encoder has a part per task.
-        settings: what the model was made from, for `polyqwen.export`.
 
     Raises:
         ValueError: the default task is none of the tasks.
@@ -57,13 +56,11 @@ class EmbeddingModel:
         tasks: Mapping[str, int],
         default_task: str | None = None,
         separate: bool = False,
-        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.tokens, self.geometry = tokens, pictures
         self.tasks = dict(tasks)
         self.default_task = self.known(default_task or next(iter(tasks)))
         self.separate = separate
-        self.settings = dict(settings or {})
         parts = {"encoder": cast(nn.Module, encoder), "pooling": pooling, "projection": projection}
         self.network = nn.ModuleDict(parts).eval()
 

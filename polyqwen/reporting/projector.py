@@ -13,7 +13,7 @@ from PIL import Image
 
 from polyqwen.reporting.thumbnails import sprite
 
-COLUMNS = ("task · side", "task", "side", "kind", "rank", "text")
+COLUMNS = ("text", "task · side", "task", "side", "kind", "rank")  # the first labels points
 FOLDER, CONFIG = "projector", "projector_config.pbtxt"
 LONGEST = 120  # characters of a text
 Line = tuple[str | int, ...]

@@ -5,7 +5,6 @@ import logging
 import os
 from pathlib import Path
 
-from polyqwen.cli.report.environment import environment
 from polyqwen.cli.report.reading import REPORT, read_run_files
 from polyqwen.reporting.report.run_page import run_page
 
@@ -35,6 +34,8 @@ def report(path: Path, to: Path | None = None) -> Path:
 
 def write_after_training(folder: Path) -> None:
     """The page of a run that has just ended, with its machine; never the reason for a failure."""
+    from polyqwen.cli.report.environment import environment  # imports torch
+
     try:
         kept = folder / REPORT / "environment.json"
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -11,10 +11,20 @@ from omegaconf import DictConfig, OmegaConf
 from polyqwen.cli.strict.errors import ConfigError
 
 CORE = "hydra._internal.core_plugins"
-PLUGINS = {
-    "launcher": f"{CORE}.basic_launcher.BasicLauncher",
-    "sweeper": f"{CORE}.basic_sweeper.BasicSweeper",
+SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+PLUGINS: dict[str, dict[str, tuple[str, ...]]] = {  # target -> keys that would run or open anything
+    "launcher": {
+        f"{CORE}.basic_launcher.BasicLauncher": (),
+        f"{SUBMITIT}.LocalLauncher": (),
+        f"{SUBMITIT}.SlurmLauncher": ("setup", "additional_parameters"),
+    },
+    "sweeper": {
+        f"{CORE}.basic_sweeper.BasicSweeper": (),
+        "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": ("custom_search_space",),
+    },
 }
+SAMPLERS = tuple(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
+DATABASE = "sqlite:///"  # a file; other storages are reached over the network
 LOGGING = ("job_logging", "hydra_logging")
 CLASSES = (
     "logging.FileHandler",
@@ -56,17 +66,18 @@ def check_hydra(node: Mapping[str, Any]) -> None:
     """
     if node.get("callbacks"):
         raise ConfigError("hydra.callbacks", "may not be set", "write a callback of the run")
-    for key, target in PLUGINS.items():
-        plugin = node.get(key)
-        given = plugin.get("_target_") if isinstance(plugin, Mapping) else plugin
-        if given != target:
-            where = f"hydra.{key}._target_"
-            raise ConfigError(where, f"{given} is not allowed", f"leave it at {target}")
+    for key in PLUGINS:
+        sweep = node.get("sweep")
+        _check_plugin(
+            key, node.get(key), str(sweep.get("dir") if isinstance(sweep, Mapping) else "")
+        )
     for key, value in node.items():
         _refuse_targets(value, f"hydra.{key}", key in PLUGINS)
     for key in LOGGING:
         _check_logging(node.get(key), f"hydra.{key}")
     job = node.get("job")
+    if isinstance(job, Mapping) and not str(job.get("name") or "").isprintable():
+        raise ConfigError("hydra.job.name", "must be one line", "it becomes one of a script")
     variables = job.get("env_set") if isinstance(job, Mapping) else None
     for name, value in variables.items() if isinstance(variables, Mapping) else ():
         if os.environ.get(name) != value:  # those of env_copy are there already
@@ -75,9 +86,30 @@ def check_hydra(node: Mapping[str, Any]) -> None:
         raise ConfigError("hydra.job.env_set", "may not be set", "set it in the shell")
 
 
+def _check_plugin(key: str, plugin: Any, sweep_dir: str) -> None:
+    """A launcher or sweeper: one of ours, without what would run commands or open addresses."""
+    where = f"hydra.{key}"
+    given = plugin.get("_target_") if isinstance(plugin, Mapping) else plugin
+    if not isinstance(plugin, Mapping) or given not in PLUGINS[key]:
+        known = next(iter(PLUGINS[key]))
+        raise ConfigError(f"{where}._target_", f"{given} is not allowed", f"leave it at {known}")
+    for name in PLUGINS[key][str(given)]:
+        if plugin.get(name):
+            raise ConfigError(f"{where}.{name}", "may not be set", "leave it out")
+    for name, value in plugin.items():
+        if key == "launcher" and isinstance(value, str) and not value.isprintable():
+            raise ConfigError(f"{where}.{name}", "must be one line", "it becomes one of a script")
+    if key == "launcher" and SUBMITIT in str(given) and "${stamp:}" in sweep_dir:
+        what = "is named by the time, which each job would take anew"
+        raise ConfigError("hydra.sweep.dir", what, "give hydra.sweep.dir=logs/NAME")
+    if not str(plugin.get("storage") or DATABASE).startswith(DATABASE):
+        raise ConfigError(f"{where}.storage", "is not a file", f"give {DATABASE}FILE or null")
+
+
 def _refuse_targets(value: Any, path: str, plugin: bool = False) -> None:
     if isinstance(value, Mapping):
-        if "_target_" in value and not plugin:
+        sampler = path == "hydra.sweeper.sampler" and value.get("_target_") in SAMPLERS
+        if "_target_" in value and not plugin and not sampler:
             raise ConfigError(f"{path}._target_", "nothing is built here", "leave it out")
         for key, inner in value.items():
             _refuse_targets(inner, f"{path}.{key}")

@@ -6,6 +6,9 @@ from typing import Any
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.toplevel import FREE
 
+# what transformers takes code from, in a model's own configuration
+CODE = ("_attn_implementation", "attn_implementation", "auto_map", "trust_remote_code")
+
 
 def check_texts(values: Mapping[str, Any]) -> None:
     """Refuses texts that would be read once more, and addresses.
@@ -18,6 +21,9 @@ def check_texts(values: Mapping[str, Any]) -> None:
         ConfigError: naming the key.
     """
     for path, text in _texts(values, ""):
+        name = path.rpartition(".")[2]
+        if name in CODE and path.partition(".")[0] != FREE:
+            raise ConfigError(path, "would bring code along", "leave it out")
         if "${" in text:
             raise ConfigError(
                 path, f"still holds ${{ after it was resolved: {text!r}", "write the value itself"

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
+from polyqwen.cli.conf import CONF as CONF
 from polyqwen.cli.strict.errors import ConfigError, suggest
 from polyqwen.cli.strict.kinds import Kind, kinds_of, mismatches
 from polyqwen.cli.strict.sources import look_up
 
-CONF = Path(__file__).parents[3] / "conf"
 FREE = "metadata"  # the one node in which any key is welcome
 GLOBAL = ("experiment", "task", "hparams_search")  # groups whose files say "@package _global_"
 STUDY = "study"

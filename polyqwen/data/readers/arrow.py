@@ -18,6 +18,7 @@ from polyqwen.data.readers.base import (
     records_of,
     regular,
 )
+from polyqwen.data.types import one_line
 
 BATCH = 1024  # rows turned to Python at a time
 FILE = b"ARROW1"  # begins the file format; the stream format has no such mark
@@ -80,7 +81,7 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
                 for start in range(0, batch.num_rows, BATCH):
                     yield batch.slice(start, BATCH)
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise ValueError(f"{path} is not a readable Arrow file: {reason}") from error
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from polyqwen.data.types import RowError
+from polyqwen.data.types import RowError, one_line
 
 Record = dict[str, Any]
 Numbered = tuple[str, Record | RowError]  # where the row stands, and the row, or why there is none
@@ -73,4 +73,4 @@ def _one(row: pa.RecordBatch, where: str) -> Record | RowError:
         row.validate(full=True)
         return dict(row.to_pylist()[0])
     except (pa.ArrowException, ValueError, OverflowError) as error:
-        return RowError(where, "damaged", f"damaged: {' '.join(str(error).split())[:200]}")
+        return RowError(where, "damaged", f"damaged: {one_line(error)}")

@@ -1,12 +1,13 @@
 """JSON lines: one object a line, UTF-8."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from polyqwen.data.readers.base import Numbered, Record, file_fingerprint, regular
-from polyqwen.data.types import RowError
+from polyqwen.data.types import RowError, one_line
 
 MAX_LINE = 4 << 20  # bytes. Parsed, a line of brackets takes forty times its size in memory
 MAGIC = {
@@ -46,7 +47,8 @@ class JsonlReader:
                 number += 1
                 where = f"{self.path}, line {number}"
                 if len(line) > MAX_LINE:
-                    _skip_line(file, line)
+                    if not line.endswith(b"\n"):
+                        _skip_line(file)
                     what = f"longer than {MAX_LINE:,} bytes"
                     yield where, RowError(where, "line too long", what)
                 elif line.strip():
@@ -68,23 +70,25 @@ def _check_format(file: BinaryIO, path: Path) -> None:
             raise ValueError(f"{path} is not JSON lines but {what}")
 
 
-def _skip_line(file: BinaryIO, part: bytes) -> None:
-    """Reads on to the end of a line, a part at a time."""
-    while part and not part.endswith(b"\n"):
-        part = file.readline(MAX_LINE)
+def _skip_line(file: BinaryIO) -> None:
+    """Goes to the beginning of the next line."""
+    while block := file.read(1 << 20):
+        if (end := block.find(b"\n")) >= 0:
+            file.seek(end + 1 - len(block), os.SEEK_CUR)
+            return
 
 
 def _record(line: bytes, where: str) -> Record | RowError:
     try:
         record = json.loads(line.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
-        return RowError(where, "not UTF-8", f"not UTF-8: {error}")
+        return RowError(where, "not UTF-8", f"not UTF-8: {one_line(error)}")
     except RecursionError:
         return RowError(where, "nested too deep", "nested too deep")
     except _DoubleKeyError as error:
         return RowError(where, "double key", f"the key {error.key!r:.80} stands twice", error.key)
     except ValueError as error:  # not JSON, or a number of thousands of digits
-        return RowError(where, "not JSON", f"not JSON: {error}")
+        return RowError(where, "not JSON", f"not JSON: {one_line(error)}")
     if not isinstance(record, dict):
         return RowError(where, "not an object", f"not a JSON object but {type(record).__name__}")
     return record

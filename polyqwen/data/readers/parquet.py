@@ -13,6 +13,7 @@ from polyqwen.data.readers.base import (
     records_of,
     regular,
 )
+from polyqwen.data.types import one_line
 
 
 class ParquetReader:
@@ -47,8 +48,7 @@ class ParquetReader:
             with pq.ParquetFile(path) as file:
                 yield from file.iter_batches(self.batch_rows)
         except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{path} is not a readable Parquet file: {reason}") from error
+            raise ValueError(f"{path} is not a readable Parquet file: {one_line(error)}") from error
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.paths[:3]))

@@ -1,6 +1,7 @@
 """Adapters and trained rows put back into the model, or kept in a small file of their own."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,11 +20,10 @@ def merge(module: nn.Module) -> nn.Module:
     Returns:
         The module.
     """
-    from peft.tuners.lora import LoraLayer  # a second that others need not wait
-
+    lora = _lora_layers(module)
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, LoraLayer):
+            if isinstance(child, lora):
                 child.merge(safe_merge=True)
                 setattr(parent, name, child.get_base_layer())
             elif isinstance(child, TrainedRows):
@@ -31,6 +31,15 @@ def merge(module: nn.Module) -> nn.Module:
             if hasattr(child, "peft_config"):
                 del child.peft_config
     return module
+
+
+def _lora_layers(module: nn.Module) -> Any:
+    """The class of adapted layers, or none at all: importing peft takes a second."""
+    if not any(".lora_" in name for name, _ in module.named_parameters()):
+        return ()
+    from peft.tuners.lora import LoraLayer
+
+    return LoraLayer
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@
     return found;
   }
   function smoothed(x, values, switches) { // moving average without a start-up bias, phase by phase
-    const keep = 1 - 2 / (Math.floor(values.length / 20) + 5);
+    const keep = 1 - 2 / (Math.floor(values.length / 20) + 3);
     let total = 0, weight = 0;
     return values.map((v, i) => {
       if (switches.some((s) => i && x[i - 1] <= s && x[i] > s)) total = weight = 0;

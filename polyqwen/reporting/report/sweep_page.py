@@ -64,8 +64,10 @@ def _leaderboard(sweep: SweepFiles) -> list[object]:
             bar(known, row.score.low, row.score.high),
             value,
         ]
-    note = "Mean test score over seeds; the line is its 95 % interval, the ticks are the untrained "
-    note += "model (black) and a random order (grey). Click a heading of the table to sort by it."
+    note = "Mean test score over seeds; the line is its 95 % interval, the tall tick is the "
+    note += (
+        "untrained model, the short one a random order. Click a heading of the table to sort by it."
+    )
     shown: list[object] = [tag("p", note, cls="note"), tag("div", *cells, cls="bars")]
     shown.append(table(*board_lines(board), cls="sortable"))
     if len(board.rows) > 1:

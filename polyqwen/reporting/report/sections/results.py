@@ -17,8 +17,10 @@ def results(run: RunFiles) -> list[object]:
     values = main_values(run)
     if not run.results.get("trained"):
         return []
-    note = "Test split. The bar is the trained model; the black tick is the same model before its "
-    note += "first step, the grey one a random order. Metrics lie between 0 and 1 but for Spearman."
+    note = (
+        "Test split. The bar is the trained model, the tall tick the same model before its first "
+    )
+    note += "step, the short one a random order. A correlation below 0 has no bar."
     shown: list[object] = [tag("p", note, cls="note"), _bars(run, values), _gains(run)]
     shown.append(tag("details", tag("summary", "Every metric"), *_all(run)))
     forgetting = run.results.get("forgetting")

@@ -1,0 +1,1 @@
+"""python -m polyqwen doctor: what this machine lacks for a run, and what to do about it."""
