@@ -80,6 +80,22 @@ def test_pictures_and_texts_come_out_equal_everywhere(
     assert theirs.get_embedding_dimension() == model.dimension
 
 
+def test_a_model_of_several_widths(
+    exported: Callable[..., tuple[EmbeddingModel, Path]], pictures: list[Any]
+) -> None:
+    model, folder = exported("widths=matryoshka")
+    theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
+    again = EmbeddingModel.load(folder, device="cpu")
+    for width in (32, 128):
+        for inputs in (TEXTS, pictures):
+            wanted = model.encode(inputs, task="ocr", truncate_dim=width)
+            found = theirs.encode(inputs, prompt_name="ocr", truncate_dim=width)
+            found /= np.linalg.norm(found, axis=1, keepdims=True)
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
+            own = again.encode(inputs, task="ocr", truncate_dim=width)
+            np.testing.assert_allclose(own, wanted, atol=1e-6)
+
+
 def test_saved_again_by_sentence_transformers_it_stays_the_same(
     exported: Callable[..., tuple[EmbeddingModel, Path]], pictures: list[Any], tmp_path: Path
 ) -> None:
