@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from polyqwen.checkpoints.record import LAST
@@ -26,8 +27,10 @@ def farewell(run_dir: str | Path) -> Iterator[None]:
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def leave(number: int, frame: object) -> NoReturn:
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
         print(last_words(number, Path(run_dir)), file=sys.stderr, flush=True)
+        if _importing(frame):  # half-imported packages answer an exception with others
+            _end_now(128 + number)
         sys.exit(128 + number)
 
     for number, handler in before.items():
@@ -42,6 +45,15 @@ def farewell(run_dir: str | Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame stands within an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def last_words(number: int, run_dir: Path) -> str:
