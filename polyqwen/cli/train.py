@@ -17,7 +17,7 @@ from polyqwen.callbacks.step_timer import StepTimer
 from polyqwen.checkpoints.atomic import sweep
 from polyqwen.checkpoints.sidecar import read_sidecar
 from polyqwen.cli.build import build, build_trainer
-from polyqwen.cli.console import console
+from polyqwen.cli.console import console, quiet_lightning
 from polyqwen.cli.report.command import write_after_training
 from polyqwen.cli.results import Results, results_of
 from polyqwen.cli.weights import load_weights
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 def train(cfg: DictConfig) -> Results:
     """Trains, tests beside the untrained model, writes ``results.json`` into the run's folder."""
+    quiet_lightning()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data, model = build(cfg)
     if cfg.init_from:

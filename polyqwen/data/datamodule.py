@@ -148,8 +148,15 @@ class CurriculumDataModule(pl.LightningDataModule):
             (name, ablation)
             for name in tasks
             for ablation in self.ablations.get(split, [])
-            if self.tasks[name].pictured or ablation not in OF_PICTURES
+            if self._bears(self.tasks[name], ablation)
         ]
+
+    @staticmethod
+    def _bears(task: Task, ablation: Ablation) -> bool:
+        """Whether a task's queries have what the ablation takes, and something else besides."""
+        if ablation == "no_question" and not task.asked:
+            return False
+        return task.pictured or ablation not in OF_PICTURES
 
     def table(self, task: str, split: str) -> Dataset:
         """The prepared rows of a task's split, made on first use.

@@ -106,6 +106,11 @@ class Task:
         """Whether the task's queries have a picture."""
         return "query_image" in self.fields
 
+    @property
+    def asked(self) -> bool:
+        """Whether the task's queries have a text."""
+        return "query_text" in self.fields or "turns" in self.fields
+
     def example(self, record: Mapping[str, Any], where: str) -> Example:
         """One record as an example.
 
