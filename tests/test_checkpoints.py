@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.soak import same
 from polyqwen.callbacks.keep_last import KeepLast
 from polyqwen.checkpoints.atomic import TEMPORARY, replaced, sweep
 from polyqwen.checkpoints.plugin import VerifiedCheckpoints
@@ -254,16 +255,6 @@ def test_the_best_is_remembered_in_another_folder(
             base=KEEPING,
         )
     assert "is not taken over" in caplog.text and verified(third / "best.ckpt").step == 8
-
-
-def same(first: Any, second: Any) -> bool:
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first.nan_to_num(-1.25), second.nan_to_num(-1.25))
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return bool(first == second)
 
 
 @pytest.mark.parametrize("where", ["last-4.ckpt", "last-6.ckpt", "best.ckpt"])

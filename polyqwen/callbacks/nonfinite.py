@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch.optim import Optimizer
 
-from polyqwen.bad_rows import CAUSES, BadRows, bad_parameters, find_bad_rows
+from polyqwen.bad_steps import CAUSES, BadRows, bad_parameters, find_bad_rows
 from polyqwen.module import EmbeddingModule, StepRecord
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from polyqwen.cli.console import console
 from polyqwen.cli.report.command import write_again
 from polyqwen.cli.report.reading import GALLERIES_FILE
 from polyqwen.cli.strict.foreign import checked, read_run
-from polyqwen.cli.weights import load_weights
+from polyqwen.cli.weights import checkpoint_path, load_weights
 from polyqwen.data.datamodule import View
 from polyqwen.evaluation import EmbeddedView
 from polyqwen.examples import gallery_rows
@@ -80,16 +80,6 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     write_again(run_dir)
     console().print(f"written to {out}")
     return report
-
-
-def checkpoint_path(run_dir: Path, name: str) -> Path:
-    """``last``, ``best`` or a path as the file it means; ValueError if it is not there."""
-    folder = run_dir / "checkpoints"
-    path = folder / f"{name}.ckpt" if name in ("last", "best") else Path(name)
-    if not path.is_file():
-        there = ", ".join(sorted(p.name for p in folder.glob("*.ckpt"))) or "none"
-        raise ValueError(f"there is no checkpoint {path}; the run has {there}")
-    return path
 
 
 def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:

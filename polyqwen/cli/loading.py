@@ -7,12 +7,11 @@ from torch import nn
 from transformers.utils import logging
 
 from polyqwen.cli.build import build_network
-from polyqwen.cli.evaluate import checkpoint_path
 from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.strict.check import resolved
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.foreign import checked, read_run
-from polyqwen.cli.weights import read_state, take_parts
+from polyqwen.cli.weights import checkpoint_path, read_state, take_parts
 from polyqwen.data.pictures import Pictures
 from polyqwen.export.folder import SETTINGS
 from polyqwen.export.folder import load as load_exported

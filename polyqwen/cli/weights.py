@@ -36,6 +36,16 @@ def load_weights(model: EmbeddingModule, checkpoint: str | Path) -> None:
     take_parts(parts, state, checkpoint)
 
 
+def checkpoint_path(run_dir: Path, name: str) -> Path:
+    """``last``, ``best`` or a path as the file it means; ValueError if it is not there."""
+    folder = run_dir / "checkpoints"
+    path = folder / f"{name}.ckpt" if name in ("last", "best") else Path(name)
+    if not path.is_file():
+        there = ", ".join(sorted(p.name for p in folder.glob("*.ckpt"))) or "none"
+        raise ValueError(f"there is no checkpoint {path}; the run has {there}")
+    return path
+
+
 def read_state(checkpoint: str | Path) -> dict[str, Any]:
     """A checkpoint's content, with ``state_dict``; ValueError if it is missing or damaged."""
     if not Path(checkpoint).is_file():

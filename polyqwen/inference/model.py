@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Any, cast
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
@@ -99,32 +98,6 @@ class EmbeddingModel:
         """D, length of a vector."""
         return int(cast(Any, self.network["projection"]).output_size)
 
-    @overload
-    def encode(
-        self,
-        inputs: Input | Sequence[Input],
-        *,
-        task: str | None = None,
-        batch_size: int = 32,
-        truncate_dim: int | None = None,
-        normalize: bool = True,
-        convert_to_numpy: Literal[True] = True,
-        show_progress: bool = False,
-    ) -> NDArray[np.float32]: ...
-
-    @overload
-    def encode(
-        self,
-        inputs: Input | Sequence[Input],
-        *,
-        task: str | None = None,
-        batch_size: int = 32,
-        truncate_dim: int | None = None,
-        normalize: bool = True,
-        convert_to_numpy: Literal[False],
-        show_progress: bool = False,
-    ) -> Tensor: ...
-
     def encode(
         self,
         inputs: Input | Sequence[Input],
@@ -135,7 +108,7 @@ class EmbeddingModel:
         normalize: bool = True,
         convert_to_numpy: bool = True,
         show_progress: bool = False,
-    ) -> NDArray[np.float32] | Tensor:
+    ) -> Any:
         """Vectors of the inputs, in their order: (N, D), or (D,) for a single input.
 
         Args:
