@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from polyqwen.cli.loading import load
+from polyqwen.cli.loading import load_run
 from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.hydra_node import check_hydra
@@ -268,7 +268,7 @@ def test_a_strangers_run_is_not_evaluated(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(evil.replace("MARK", str(mark)) + "\n")
         assert_refused(forked("evaluate.py", [f"run_dir={tmp_path}"], tmp_path), words)
         with pytest.raises((ValueError, yaml.YAMLError)):
-            load(tmp_path)  # as embed and export do
+            load_run(tmp_path)  # as embed and export do
         assert not mark.exists()
 
 

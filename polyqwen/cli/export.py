@@ -40,7 +40,7 @@ def export(
         ValueError: the run or its weights cannot be used, ``to`` is not empty, or the model has
             parts that the folder cannot hold.
     """
-    from polyqwen.cli.loading import load
+    from polyqwen.cli.loading import load_run
     from polyqwen.cli.strict.check import resolved
     from polyqwen.cli.strict.foreign import read_run
     from polyqwen.export.card import write_card
@@ -53,7 +53,7 @@ def export(
         raise ValueError(f"--to {to} is there already; choose another folder, or remove it")
     if not (run / "config.yaml").is_file():
         raise ValueError(f"{run} is not the folder of a run: it has no config.yaml")
-    model = load(run, checkpoint)
+    model = load_run(run, checkpoint)
     if task is not None:
         model.default_task = model.known(task)
     temporary = to.with_name(f".{to.name}.tmp")

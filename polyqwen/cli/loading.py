@@ -1,10 +1,9 @@
-"""A trained model from a run's folder, or from an exported one."""
+"""A trained model from a run's folder."""
 
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
-from transformers.utils import logging
 
 from polyqwen.cli.build import build_network
 from polyqwen.cli.pins import warn_of_unpinned
@@ -13,8 +12,6 @@ from polyqwen.cli.strict.errors import ConfigError
 from polyqwen.cli.strict.foreign import checked, read_run
 from polyqwen.cli.weights import checkpoint_path, read_state, take_parts
 from polyqwen.data.pictures import Pictures
-from polyqwen.export.folder import SETTINGS
-from polyqwen.export.folder import load as load_exported
 from polyqwen.inference.model import EmbeddingModel
 from polyqwen.models.tuning.merging import merge
 
@@ -23,24 +20,16 @@ FILE_SYSTEM = Path("/").resolve()
 EMBEDS = ("model", "tasks")
 
 
-def load(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
-    """See `EmbeddingModel.load`."""
-    logging.disable_progress_bar()
-    if (folder / "config.yaml").is_file():
-        return load_run(folder, checkpoint)
-    if (folder / SETTINGS).is_file():
-        return load_exported(folder)
-    raise ValueError(
-        f"{folder} is neither the folder of a run (with config.yaml) nor an exported model"
-    )
-
-
 def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     """The model of a run, with the weights of one of its checkpoints.
 
     Raises:
         ValueError: a file is missing or damaged, or names what may not be built.
     """
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(
+            f"{folder} is neither the folder of a run (with config.yaml) nor an exported model"
+        )
     run = read_run(folder / "config.yaml")
     if any(key not in run for key in (*EMBEDS, "data")):
         raise ConfigError(str(folder / "config.yaml"), "is not the configuration of a run")

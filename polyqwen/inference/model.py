@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.utils import logging
 
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
@@ -77,11 +78,17 @@ class EmbeddingModel:
         Raises:
             ValueError: it is neither, or its weights are missing, damaged or of another model.
         """
-        from polyqwen.cli.loading import load  # reads configurations, which this room does not
+        from polyqwen.export.folder import SETTINGS, load
 
-        return load(Path(folder), checkpoint).to(
-            device or ("cuda" if torch.cuda.is_available() else "cpu")
-        )
+        logging.disable_progress_bar()
+        folder = Path(folder)
+        if (folder / SETTINGS).is_file():
+            model = load(folder)
+        else:
+            from polyqwen.cli.loading import load_run  # reads configurations, with Hydra's weight
+
+            model = load_run(folder, checkpoint)
+        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def to(self, device: str | torch.device) -> "EmbeddingModel":
         """Moves the weights; returns itself."""
