@@ -85,7 +85,7 @@ class EmbeddingModel:
         if (folder / SETTINGS).is_file():
             model = load(folder)
         else:
-            from polyqwen.cli.loading import load_run  # reads configurations, with Hydra's weight
+            from polyqwen.cli.loading import load_run  # composes a configuration; exports need none
 
             model = load_run(folder, checkpoint)
         return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
