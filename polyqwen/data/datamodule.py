@@ -18,6 +18,7 @@ from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
+from polyqwen.data.embedded import FOLDER
 from polyqwen.data.eval_batches import RowBatches
 from polyqwen.data.fingerprint import fingerprint
 from polyqwen.data.labels import LabelBook
@@ -122,6 +123,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
             resize=resize,
+            store=self.cache / FOLDER,
         )
         self.book = LabelBook(tasks)
         self.collator = Collator(
