@@ -1,5 +1,6 @@
 """Loading pretrained weights: all of them, or an error."""
 
+import sys
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -30,6 +31,8 @@ def load_pretrained(
     """
     told = logging.get_verbosity()
     logging.set_verbosity_error()  # its own table of what it left out; what matters is said below
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # a log file would hold a thousand of it
     try:
         model, report = model_class.from_pretrained(
             name, revision=revision, trust_remote_code=False, output_loading_info=True, **kwargs
