@@ -248,7 +248,7 @@ class Clipped(pl.Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         squares = [p.grad.square().sum() for p in pl_module.parameters() if p.grad is not None]
         self.norms.append(float(torch.stack(squares).sum().sqrt()))
-        self.measured.append(pl_module.gradient_norm)
+        self.measured.append(pl_module.gradient_norm.value)
 
 
 @pytest.mark.parametrize("limit", [0.01, 1e6])
