@@ -252,7 +252,7 @@ class EmbeddingModule(pl.LightningModule):
 
     def _views(self, split: str) -> list[View]:
         # Lightning sets the trainer's data module without declaring it.
-        return cast(Any, self.trainer).datamodule.views("dev" if split == "val" else split)
+        return cast(Any, self.trainer).datamodule.splits.views("dev" if split == "val" else split)
 
     def evaluated_pairs(self, batch: Batch, task: str) -> PairEmbeddings:
         """One task's rows as metrics take them; with logits where its loss has classes."""
