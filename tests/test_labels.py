@@ -131,7 +131,7 @@ def test_missing_labels_cost_and_count_for_nothing(configure: Configure) -> None
     rows = rows_of(parts, *[("intent", i) for i in range(4)])
     blank = [row._replace(labels={}, task="text_unlabelled") for row in rows[2:]]
     model.training_step(parts.data.collator([*rows[:2], *blank]), 0).backward()
-    assert dict(zip(model.tasks, model.weighting.loss_count.tolist(), strict=True)) == {
+    assert dict(zip(model.tasks, model.weighting.sums.rows.tolist(), strict=True)) == {
         **dict.fromkeys(model.tasks, 0.0),
         "intent": 2.0,
         "text_unlabelled": 2.0,

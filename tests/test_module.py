@@ -59,7 +59,7 @@ def test_a_missing_task_counts_for_nothing(parts: Parts, tasks: tuple[str, ...])
     """Also a batch without pictures: ``text_pair`` alone."""
     total = parts.model.training_step(batch_of(parts, tasks), 0)
     total.backward()
-    counts = parts.model.weighting.loss_count.tolist()
+    counts = parts.model.weighting.sums.rows.tolist()
     assert counts == [4.0 if task in tasks else 0.0 for task in TASKS]
     assert torch.isfinite(total) and total > 0
     assert set(parts.model.record.outputs) == set(tasks)
