@@ -82,7 +82,8 @@ def targets(seeds: Seeds) -> dict[str, Target]:
         known = CLASSES if TASKS[task].label else {}
         try:
             reader = FolderSource(folder).reader("t", "train")
-            found = [e for _, e in read_examples(reader, TASKS[task], known)]
+            pictures = Pictures(folder, store=folder / "store")
+            found = [e for _, e in read_examples(reader, TASKS[task], pictures, known)]
         except ValueError as error:
             assert one_clear_line(error), repr(str(error))
             return

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polyqwen.data.bad_rows import BadRows
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.prepare import prepare, read_examples
-from polyqwen.data.readers.jsonl import MAX_LINE
+from polyqwen.data.readers.base import MAX_ROW
 from polyqwen.data.sources import FolderSource
 from polyqwen.data.task import Task
 from polyqwen.data.types import RowError
@@ -39,6 +39,7 @@ TASKS = {
         classes=("negative", "neutral", "positive"),
     ),
 }
+NONE = Pictures(Path())
 CLASSES = {"sentiment": ("negative", "neutral", "positive")}
 
 
@@ -60,7 +61,7 @@ def read(tmp_path: Path, data: bytes, task: Task = PAIRS, ending: str = ".jsonl"
     path.write_bytes(data)
     reader = FolderSource(tmp_path).reader("t", "train")
     classes = CLASSES if task.label else {}
-    return [example for _, example in read_examples(reader, task, classes)]
+    return [example for _, example in read_examples(reader, task, NONE, classes)]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -79,7 +80,7 @@ def test_spoilt_rows_are_refused_in_one_line_or_left_out(
     classes = CLASSES if task.label else {}
 
     def work() -> dict[str, int]:
-        found = [example for _, example in read_examples(reader, task, classes)]
+        found = [example for _, example in read_examples(reader, task, NONE, classes)]
         errors = [e for e in found if isinstance(e, RowError)]
         assert all(map(one_clear_line, errors)), [str(e) for e in errors if not one_clear_line(e)]
         assert all(str(path) in e.where and ", line " in e.where for e in errors)
@@ -123,11 +124,11 @@ def test_long_and_deep_lines_take_little_memory_and_time(tmp_path: Path) -> None
     path = tmp_path / "t" / "train.jsonl"
     path.parent.mkdir()
     long = b'{"text_a": "%s", "text_b": "b", "score": 1}\n'
-    text = b"<|im_end|>" * (MAX_LINE // 10 - 10)
+    text = b"<|im_end|>" * (MAX_ROW // 10 - 10)
     with path.open("wb") as file:
-        file.write(good + b"[" * (MAX_LINE - 1) + b"\n" + b"{}," * (MAX_LINE // 3) + b"\n")
-        file.write(b"[%s]\n" % b",".join([b"[]"] * (MAX_LINE // 3 - 1)))
-        file.write(long % text + long % (b"\\n" * (MAX_LINE // 2 - 50)))
+        file.write(good + b"[" * (MAX_ROW - 1) + b"\n" + b"{}," * (MAX_ROW // 3) + b"\n")
+        file.write(b"[%s]\n" % b",".join([b"[]"] * (MAX_ROW // 3 - 1)))
+        file.write(long % text + long % (b"\\n" * (MAX_ROW // 2 - 50)))
         file.seek(2**30, os.SEEK_CUR)  # a line of a gigabyte that takes no space on the disk
         file.write(b"\n" + good)
     reader = FolderSource(tmp_path).reader("t", "train")
@@ -211,6 +212,37 @@ def test_damaged_tables_are_refused_in_one_line(name: str, tmp_path: Path) -> No
         return refused
 
     assert contained(work, seconds=60, megabytes=300) >= 12
+
+
+@pytest.mark.parametrize("name", table_files())
+def test_a_dictionary_of_one_long_text_takes_little_memory(name: str, tmp_path: Path) -> None:
+    """Written once, it would stand in each of a small file's rows: 16 GB."""
+    indices = pa.array([0, 1, None, *[1] * 1997], pa.int32())
+    long = pa.DictionaryArray.from_arrays(indices, pa.array(["a", "b" * (8 << 20)]))
+    turns = pa.ListArray.from_arrays(
+        pa.array(range(2001), pa.int32()), pa.StructArray.from_arrays([long], ["question"])
+    )
+    texts = pa.array([f"text {i}" for i in range(2000)])
+    table = pa.table(
+        {"text_a": long, "text_b": texts, "turns": turns, "score": pa.array([1.0] * 2000)}
+    )
+    path = tmp_path / "t" / f"train{name.partition(',')[0]}"
+    path.parent.mkdir()
+    if name == ".parquet":
+        pq.write_table(table, path, compression="zstd")
+        assert path.stat().st_size < 100_000
+    else:
+        new = pa.ipc.new_stream if name == ".arrow" else pa.ipc.new_file
+        with new(str(path), table.schema) as writer:
+            writer.write_table(table)
+    reader = FolderSource(tmp_path).reader("t", "train")
+
+    def work() -> list[str]:
+        return [str(e.what) if isinstance(e, RowError) else e["text_b"] for _, e in reader]
+
+    found = contained(work, seconds=60, megabytes=400)
+    assert found[0] == "text 0" and found[2] == "text 2" and len(found) == 2000
+    assert set(found[3:]) == {f"longer than {MAX_ROW:,} bytes"}
 
 
 def test_a_table_with_wrong_offsets_ends_no_process(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from polyqwen.inference.inputs import Input
@@ -16,6 +16,22 @@ if TYPE_CHECKING:
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 ROWS = (".jsonl", ".parquet", ".arrow")
 BLOCK = 1024  # rows embedded, and written, at a time
+
+
+class Columns(NamedTuple):
+    """Where texts and pictures stand in rows.
+
+    Attributes:
+        text: column of texts.
+        image: column of pictures, paths or the pictures themselves.
+        root: folder that paths are relative to; None: the one of the rows.
+        store: folder for pictures that lie in rows.
+    """
+
+    text: str
+    image: str
+    root: Path | None
+    store: Path
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,7 +48,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     embed_.add_argument("--model", type=Path, required=True, help="a run or an exported folder")
     embed_.add_argument("--task", help="whose prefix the contents get")
     embed_.add_argument("--text", default="text", help="column of rows with the text")
-    embed_.add_argument("--image", default="image", help="column of rows with the picture's path")
+    embed_.add_argument(
+        "--image", default="image", help="column of rows with the picture, or its path"
+    )
     embed_.add_argument(
         "--root", type=Path, help="folder of the rows' pictures; default: the rows' own"
     )
@@ -59,7 +77,9 @@ def _embed(arguments: argparse.Namespace) -> None:
         raise ValueError(f"-o {arguments.to}: the file is Parquet; give it the ending .parquet")
     model = EmbeddingModel.load(arguments.model)
     task = model.known(arguments.task or model.default_task)
-    entries = _entries(arguments.inputs, arguments.text, arguments.image, arguments.root)
+    store = arguments.to.with_suffix(".pictures")
+    columns = Columns(arguments.text, arguments.image, arguments.root, store)
+    entries = _entries(arguments.inputs, columns)
     size = arguments.truncate_dim
     blocks = _blocks(model, entries, task, arguments.batch_size, size)
     made_by = {"model": str(arguments.model.resolve()), "task": task, "truncate_dim": size}
@@ -120,7 +140,7 @@ def _blocks(
         print(f"{done} embedded", file=sys.stderr)
 
 
-def _entries(inputs: Iterable[Path], text: str, image: str, root: Path | None) -> Iterator["Entry"]:
+def _entries(inputs: Iterable[Path], columns: Columns) -> Iterator["Entry"]:
     """What the command line names, in its order; folders in the order of their files' names."""
     from polyqwen.inference.vectors import Entry
 
@@ -131,7 +151,7 @@ def _entries(inputs: Iterable[Path], text: str, image: str, root: Path | None) -
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in wanted)
             if not files:
                 raise ValueError(f"{path} holds no pictures and no .txt files")
-            yield from _entries(files, text, image, root)
+            yield from _entries(files, columns)
         elif not path.is_file():
             raise ValueError(f"there is no {path}")
         elif ending in PICTURES:
@@ -139,25 +159,29 @@ def _entries(inputs: Iterable[Path], text: str, image: str, root: Path | None) -
         elif ending == ".txt":
             yield Entry(path.read_text(encoding="utf-8"), None)
         elif ending in ROWS:
-            yield from _rows(path, text, image, root)
+            yield from _rows(path, columns)
         else:
             known = ", ".join((*PICTURES, ".txt", *ROWS))
             raise ValueError(f"{path}: only {known} can be embedded")
 
 
-def _rows(path: Path, text: str, image: str, root: Path | None) -> Iterator["Entry"]:
+def _rows(path: Path, columns: Columns) -> Iterator["Entry"]:
     from polyqwen.data.pictures import Pictures
     from polyqwen.data.sources import READERS
+    from polyqwen.data.types import RowError
+    from polyqwen.data.values import names_of
     from polyqwen.inference.vectors import Entry
 
-    pictures = Pictures(root or path.parent)  # keeps the rows' pictures within
+    text, image, root, store = columns
+    pictures = Pictures(root or path.parent, store=store)  # keeps the rows' pictures within
     for where, record in READERS[path.suffix](path):
-        own, picture = record.get(text), record.get(image)
+        if isinstance(record, RowError):
+            raise record
+        own, picture = record.get(text), pictures.named(record.get(image))
         if not own and not picture:
-            columns = ", ".join(sorted(record))
             raise ValueError(
-                f"{where} has neither {text!r} nor {image!r}, but {columns}; name its columns with "
-                "--text and --image"
+                f"{where} has neither {text!r} nor {image!r}, but {names_of(record)}; "
+                "name its columns with --text and --image"
             )
         shown = pictures.path(str(picture)) if picture else None
         if shown is not None and not shown.is_file():

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polyqwen.data.embedded import ENDINGS, FOLDER, PictureStore, picture_of
+
 SPLITS = ("train", "dev", "test")
 
 
@@ -35,6 +37,8 @@ def split(
 ) -> dict[str, int]:
     """Writes ``to/{train,dev,test}.jsonl``; the side follows from the value alone, not its place.
 
+    Pictures that lie in the rows themselves become files in ``to/pictures``.
+
     Args:
         rows: the file.
         to: folder to write.
@@ -56,10 +60,12 @@ def split(
         raise ValueError(f"{to} has splits already; remove them, or choose another folder")
     if min(shares) <= 0:
         raise ValueError(f"--shares must be above 0, got {' '.join(map(str, shares))}")
+    store = PictureStore(to / FOLDER)
     lines: dict[str, list[str]] = {name: [] for name in SPLITS}
     for where, record in READERS[rows.suffix](rows):
         if isinstance(record, ValueError):
             raise record
+        record = {column: _shown(cell, store) for column, cell in record.items()}
         line = json.dumps(record, ensure_ascii=False, default=str) + "\n"
         lines[_side(_value(record, together, where) if together else line, shares)].append(line)
     counts = {name: len(found) for name, found in lines.items()}
@@ -70,6 +76,16 @@ def split(
         (to / f"{name}.jsonl").write_text("".join(found), encoding="utf-8")
     print(f"written to {to}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     return counts
+
+
+def _shown(cell: Any, store: PictureStore) -> Any:
+    """A cell of a row; of a picture that lies in it, the path of a file from the data root."""
+    found = picture_of(cell)
+    if not isinstance(found, bytes) or not found.startswith(tuple(ENDINGS)):
+        return found
+    path = store.find(store.keep(found))
+    assert path is not None
+    return str(path.relative_to(store.folder.parents[1]))
 
 
 def _value(record: dict[str, Any], column: str, where: str) -> str:

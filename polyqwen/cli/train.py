@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from polyqwen.cli.report.command import write_after_training
 from polyqwen.cli.results import Results, results_of
 from polyqwen.cli.weights import load_weights
 from polyqwen.data.statistics import statistics_table, task_statistics
+from polyqwen.files import write_text
 from polyqwen.reporting.csv_history import METRICS, carry_over
 from polyqwen.reporting.table import print_results
 
@@ -62,10 +62,12 @@ def train(cfg: DictConfig) -> Results:
     trained = results_of(trainer.callback_metrics)
     chance = results_of(trainer.callback_metrics, "chance")
     if trainer.is_global_zero:
-        report = {"trained": trained, "untrained": untrained, "chance": chance}
-        forgetting = _forgetting(trainer)
-        _write(Path(cfg.run_dir), {**report, "forgetting": forgetting, "timing": timer.timing()})
-        write_after_training(Path(cfg.run_dir))
+        folder, forgetting = Path(cfg.run_dir), _forgetting(trainer)
+        report: dict[str, Any] = {"trained": trained, "untrained": untrained, "chance": chance}
+        report |= {"forgetting": forgetting, "timing": timer.timing()}
+        # whole or not there: it is what tells that a run is finished
+        write_text(folder / "results.json", json.dumps(report, indent=2) + "\n")
+        write_after_training(folder)
         print_results(trained, untrained, chance, console=console())
         if forgetting is not None:
             console().print(
@@ -83,13 +85,6 @@ def _carry_over(trainer: pl.Trainer, checkpoint: Path) -> None:
         if isinstance(logger, CSVLogger):
             folder = Path(logger.log_dir).name
             carry_over(logger, checkpoint.resolve().parents[1] / folder / METRICS, step)
-
-
-def _write(folder: Path, report: dict[str, Any]) -> None:
-    """A results.json is whole or not there: it is what tells that a run is finished."""
-    temporary = folder / ".results.json.tmp"
-    temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "results.json")
 
 
 def _forgetting(trainer: pl.Trainer) -> dict[str, Any] | None:

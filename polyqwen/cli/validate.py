@@ -80,6 +80,7 @@ def _scans(
 ) -> "tuple[dict[str, dict[str, Scan]], list[Finding]]":
     """What every split holds, and what that means for the run."""
     from polyqwen.data.bad_rows import BadRows
+    from polyqwen.data.embedded import FOLDER
     from polyqwen.data.labels import LabelBook
     from polyqwen.data.pictures import Pictures
     from polyqwen.data.validation.findings import Finding, findings
@@ -90,7 +91,8 @@ def _scans(
     bad = BadRows(data["bad_rows"], data["max_bad_share"])
     prefixes = {name: task.prefix for name, task in tasks.items()}
     tokens = built("model.tokens", values["model"]["tokens"], prefixes=prefixes)
-    pictures = Pictures(Path(data.get("root") or source.root), cache_mb=0)
+    root = Path(data.get("root") or source.root)
+    pictures = Pictures(root, cache_mb=0, store=Path(data["cache"]) / FOLDER)
     book = LabelBook(tasks)
     scans: dict[str, dict[str, Scan]] = {}
     found = []

@@ -4,16 +4,15 @@ A table's file is named by everything it depends on, so what lies beside it neve
 """
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
+
+from polyqwen.files import write_text, written
 
 
 def file_of(table: Dataset) -> Path | None:
@@ -24,20 +23,6 @@ def file_of(table: Dataset) -> Path | None:
     return Path(files[0]["filename"])
 
 
-@contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, renamed to ``path`` at the end: it is whole or not there.
-
-    Its name is random: machines that share a disk number their processes alike.
-    """
-    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def kept_json(table: Dataset, name: str, make: Callable[[], Any]) -> Any:
     """What ``make`` returns, plain values, from ``<table>.<name>.json`` if it was made before."""
     file = file_of(table)
@@ -45,8 +30,7 @@ def kept_json(table: Dataset, name: str, make: Callable[[], Any]) -> Any:
         return make()
     path = file.with_suffix(f".{name}.json")
     if not path.exists():
-        with written(path) as temporary:
-            temporary.write_text(json.dumps(make(), ensure_ascii=False), encoding="utf-8")
+        write_text(path, json.dumps(make(), ensure_ascii=False))
     return json.loads(path.read_text(encoding="utf-8"))
 
 

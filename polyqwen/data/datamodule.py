@@ -14,6 +14,7 @@ from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
 from polyqwen.data.dataset import MultiTaskDataset
+from polyqwen.data.embedded import FOLDER
 from polyqwen.data.eval_batches import RowBatches
 from polyqwen.data.permutation import Rows
 from polyqwen.data.pictures import Pictures, Resize
@@ -104,6 +105,7 @@ class CurriculumDataModule(pl.LightningDataModule):
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
             resize=resize,
+            store=Path(cache) / FOLDER,
         )
         self.splits = Splits(
             source,

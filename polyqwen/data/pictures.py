@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from polyqwen.data.embedded import PictureStore, picture_of
 from polyqwen.data.picture_files import picture_path, read_picture, read_size
 
 Resize = Literal["torch", "pillow"]
@@ -30,6 +31,7 @@ class Pictures:
             fixed point; torch is several times faster on an x86 CPU and, where the two round
             differently, off by 1 of 255, on noise by 2. Pillow gives the very pixels of
             `Qwen2VLImageProcessorPil`.
+        store: folder for the pictures that lie in rows; None refuses such rows.
 
     Raises:
         ValueError: another ``resize``.
@@ -45,11 +47,13 @@ class Pictures:
         max_visual_tokens: int | None = None,
         cache_mb: int = 256,
         resize: Resize = "torch",
+        store: Path | None = None,
     ) -> None:
         if resize not in ("torch", "pillow"):
             raise ValueError(f"data.resize must be torch or pillow, got {resize!r}")
         self.resize = resize
         self.root = Path(root).resolve()
+        self.store = None if store is None else PictureStore(store)
         self.patch_size = patch_size
         self.merge_size = merge_size
         self.min_visual_tokens = min_visual_tokens
@@ -65,7 +69,19 @@ class Pictures:
 
     def path(self, name: str) -> Path:
         """The file of a picture; refuses whatever leads out of the data root."""
-        return picture_path(self.root, name)
+        kept = None if self.store is None else self.store.find(name)
+        return kept or picture_path(self.root, name)
+
+    def named(self, cell: Any) -> Any:
+        """The name of the picture in a row's cell, which is kept if the cell holds its bytes.
+
+        What is neither bytes nor ``{"bytes": …, "path": …}`` comes back as it is.
+
+        Raises:
+            PictureError: the bytes are too many.
+        """
+        found = picture_of(cell)
+        return self.store.keep(found) if self.store and isinstance(found, bytes) else found
 
     def open(self, name: str) -> Image.Image:
         """The decoded picture; see `read_picture`."""

@@ -17,13 +17,13 @@ import pyarrow as pa
 from datasets import Dataset
 
 from polyqwen.data.bad_rows import BadRows, Sieve, refused, report
-from polyqwen.data.beside import written
 from polyqwen.data.labels import check_classes
 from polyqwen.data.pictures import Pictures
-from polyqwen.data.readers.base import Reader
-from polyqwen.data.task import Task
+from polyqwen.data.readers.base import Reader, Record
+from polyqwen.data.task import PICTURES, Task
 from polyqwen.data.tokens import Tokens
 from polyqwen.data.types import Content, Example, PictureError, RowError
+from polyqwen.files import written
 
 log = logging.getLogger(__name__)
 VERSION = 3  # raise when the columns or their meaning change
@@ -95,7 +95,7 @@ def prepare(
         log.info("preparing %s, once", reader)
         start = time.monotonic()
         with written(path) as temporary:
-            found = read_examples(reader, task, classes)
+            found = read_examples(reader, task, pictures, classes)
             sieve = Sieve(found, pictures)
             stream = _tables(sieve if skip else refused(found), task, tokens, pictures)
             rows = _write(temporary, _reported(stream, str(reader)))
@@ -111,7 +111,7 @@ def prepare(
 
 
 def read_examples(
-    reader: Reader, task: Task, classes: Mapping[str, Sequence[str]]
+    reader: Reader, task: Task, pictures: Pictures, classes: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, Example | RowError]]:
     """The rows of a split; a bad one stands there as its error."""
     for where, record in reader:
@@ -119,12 +119,21 @@ def read_examples(
             yield where, record
             continue
         try:
-            example = task.example(record, where)
+            example = task.example(_unpacked(record, task, pictures, where), where)
             check_classes(example.labels or {}, classes, where)
         except RowError as error:
             yield where, error
         else:
             yield where, example
+
+
+def _unpacked(record: Record, task: Task, pictures: Pictures, where: str) -> Record:
+    """The record with names in place of pictures."""
+    columns = [task.fields[f] for f in PICTURES if task.fields.get(f) in record]
+    try:
+        return {**record, **{name: pictures.named(record[name]) for name in columns}}
+    except PictureError as error:
+        raise RowError(where, f"picture {error.kind}", str(error)) from error
 
 
 def _tables(

@@ -1,5 +1,6 @@
 """Where the rows of each task and split come from: a folder of files, or the hub."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -9,7 +10,11 @@ from polyqwen.data.readers.hub import HubReader
 from polyqwen.data.readers.jsonl import JsonlReader
 from polyqwen.data.readers.parquet import ParquetReader
 
-READERS = {".jsonl": JsonlReader, ".parquet": ParquetReader, ".arrow": ArrowReader}
+READERS: dict[str, Callable[[Path], Reader]] = {
+    ".jsonl": JsonlReader,
+    ".parquet": ParquetReader,
+    ".arrow": ArrowReader,
+}
 
 
 class Source(Protocol):

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from polyqwen.data.beside import file_of, kept_json, written
+from polyqwen.data.beside import file_of, kept_json
+from polyqwen.files import written
 
 
 def label_counts(table: Dataset) -> list[tuple[dict[str, str], int]]:

@@ -28,6 +28,7 @@ FIELDS = (
     "labels",
     "difficulty",
 )
+PICTURES = ("query_image", "document_image")  # those of the fields that hold pictures
 
 
 class Task:

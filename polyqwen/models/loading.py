@@ -1,8 +1,10 @@
 """Loading pretrained weights: all of them, or an error."""
 
+import sys
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 
 def load_pretrained(
@@ -27,9 +29,16 @@ def load_pretrained(
     Raises:
         ValueError: naming the first missing, unexpected or misshapen keys.
     """
-    model, report = model_class.from_pretrained(
-        name, revision=revision, trust_remote_code=False, output_loading_info=True, **kwargs
-    )
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # its own table of what it left out; what matters is said below
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # a log file would hold a thousand of it
+    try:
+        model, report = model_class.from_pretrained(
+            name, revision=revision, trust_remote_code=False, output_loading_info=True, **kwargs
+        )
+    finally:
+        logging.set_verbosity(told)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(str(k) for k in report[kind] if not str(k).startswith(ignore))
         if keys:

@@ -1,8 +1,6 @@
 """What a frozen vision tower made of pictures, kept on disk."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from polyqwen.files import written
 from polyqwen.models.inputs import Images
 
 
@@ -90,10 +89,8 @@ class VisionCache:
 
     @staticmethod
     def _write(file: Path, tokens: Tensor) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            part.write(save({"tokens": tokens.detach().cpu().contiguous()}))
-        os.replace(part.name, file)
+        with written(file) as temporary:
+            temporary.write_bytes(save({"tokens": tokens.detach().cpu().contiguous()}))
 
 
 def _hash(weights: Sequence[tuple[str, Tensor]], colours: object) -> str:

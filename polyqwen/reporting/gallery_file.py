@@ -3,13 +3,13 @@
 import base64
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from polyqwen.files import write_text
 from polyqwen.reporting.gallery import GalleryRow, Result
 
 SIDE = 220  # pixels of a picture at most
@@ -26,10 +26,7 @@ def write_galleries(galleries: Galleries, file: Path) -> None:
     for task, kinds in galleries.items():
         for kind, rows in kinds.items():
             kept.setdefault(task, {})[kind] = [_plain(row) for row in rows]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, file)
+    write_text(file, json.dumps(kept, ensure_ascii=False))
 
 
 def read_galleries(file: Path) -> Kept:

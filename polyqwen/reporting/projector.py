@@ -1,7 +1,6 @@
 """Files of TensorBoard's projector: vectors, what they stand for, and their thumbnails."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from polyqwen.files import write_text
 from polyqwen.reporting.thumbnails import sprite
 
 COLUMNS = ("text", "task · side", "task", "side", "kind", "rank")  # the first labels points
@@ -91,6 +91,4 @@ def _write_config(folder: Path) -> None:
             f"    image_path: {json.dumps(f'{path}/sprite.png')}\n"
             f"    single_image_dim: {size}\n    single_image_dim: {size}\n  }}\n}}\n"
         )
-    temporary = folder / f".{CONFIG}.tmp"
-    temporary.write_text("".join(blocks), encoding="utf-8")
-    os.replace(temporary, folder / CONFIG)
+    write_text(folder / CONFIG, "".join(blocks))

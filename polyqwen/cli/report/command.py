@@ -2,10 +2,10 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 
 from polyqwen.cli.report.reading import REPORT, read_run_files
+from polyqwen.files import write_text
 from polyqwen.reporting.report.run_page import run_page
 
 log = logging.getLogger(__name__)
@@ -26,10 +26,13 @@ def report(path: Path, to: Path | None = None) -> Path:
         raise ValueError(f"there is no folder {path}; give the folder of a run, a sweep or a study")
     out = path / PAGE if to is None else to
     if (path / "config.yaml").is_file():
-        return _write(run_page(read_run_files(path)), out)
-    from polyqwen.cli.report.sweep import sweep
+        text = run_page(read_run_files(path))
+    else:
+        from polyqwen.cli.report.sweep import sweep
 
-    return _write(sweep(path, out.parent), out)
+        text = sweep(path, out.parent)
+    write_text(out, text)
+    return out
 
 
 def write_after_training(folder: Path) -> None:
@@ -55,12 +58,3 @@ def write_again(folder: Path) -> None:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def _write(text: str, out: Path) -> Path:
-    """A page is whole or not there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, out)
-    return out

@@ -14,6 +14,7 @@ from yaml import YAMLError
 from polyqwen.cli.compare.folders import MANIFEST
 from polyqwen.cli.study.composing import differences
 from polyqwen.cli.study.plan import Job, Study
+from polyqwen.files import write_text
 
 RESULTS = "results.json"
 SHOWN = 4  # differences named
@@ -85,10 +86,7 @@ def write_manifest(
         "claims": study.claims,
         "runs": runs,
     }
-    temporary = folder / f".{MANIFEST}.tmp"
-    text = json.dumps(manifest, indent=2, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, folder / MANIFEST)
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
 class Lock:

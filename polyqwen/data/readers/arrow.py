@@ -15,9 +15,9 @@ from polyqwen.data.readers.base import (
     Numbered,
     existing,
     file_fingerprint,
-    records_of,
     regular,
 )
+from polyqwen.data.readers.records import records_of
 from polyqwen.data.types import one_line
 
 BATCH = 1024  # rows turned to Python at a time

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
+from polyqwen.data.types import RowError
 
-from polyqwen.data.types import RowError, one_line
+MAX_ROW = 4 << 20  # bytes of a row's texts. Parsed, a line of brackets takes forty times its size
 
 Record = dict[str, Any]
 Numbered = tuple[str, Record | RowError]  # where the row stands, and the row, or why there is none
@@ -48,29 +48,3 @@ def regular(path: Path) -> Path:
     if not existing(path).is_file():
         raise ValueError(f"{path} is not a file")
     return path
-
-
-def records_of(batch: pa.RecordBatch, where: str, start: int) -> Iterator[Numbered]:
-    """The rows of an Arrow batch, which is looked through first: a wrong offset ends a process.
-
-    Args:
-        batch: the rows.
-        where: the file, for messages.
-        start: number of the batch's first row in it.
-    """
-    try:
-        batch.validate(full=True)
-        records: list[Record] | None = batch.to_pylist()
-    except (pa.ArrowException, ValueError, OverflowError):
-        records = None
-    for i in range(batch.num_rows):
-        place = f"{where}, row {start + i}"
-        yield place, _one(batch.slice(i, 1), place) if records is None else records[i]
-
-
-def _one(row: pa.RecordBatch, where: str) -> Record | RowError:
-    try:
-        row.validate(full=True)
-        return dict(row.to_pylist()[0])
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        return RowError(where, "damaged", f"damaged: {one_line(error)}")

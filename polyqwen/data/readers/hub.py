@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from polyqwen.data.readers.base import Numbered, records_of
+from polyqwen.data.readers.base import Numbered
+from polyqwen.data.readers.records import records_of
 
 BATCH = 1024  # rows turned to Python at a time
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polyqwen.data.readers.base import Numbered, Record, file_fingerprint, regular
+from polyqwen.data.readers.base import MAX_ROW, Numbered, Record, file_fingerprint, regular
 from polyqwen.data.types import RowError, one_line
 
-MAX_LINE = 4 << 20  # bytes. Parsed, a line of brackets takes forty times its size in memory
 MAGIC = {
     b"\x1f\x8b": "gzip-compressed; unpack it",
     b"PK\x03\x04": "a zip archive; unpack it",
@@ -27,7 +26,7 @@ class JsonlReader:
     """Rows of a ``.jsonl`` file; blank lines are passed over, and so is a byte order mark.
 
     A line that is no JSON object, has a key twice, is nested deeper than Python follows or longer
-    than `MAX_LINE` is a bad row.
+    than `MAX_ROW` is a bad row.
 
     Args:
         path: the file.
@@ -43,13 +42,13 @@ class JsonlReader:
         with self.path.open("rb") as file:
             _check_format(file, self.path)
             number = 0
-            while line := file.readline(MAX_LINE + 1):
+            while line := file.readline(MAX_ROW + 1):
                 number += 1
                 where = f"{self.path}, line {number}"
-                if len(line) > MAX_LINE:
+                if len(line) > MAX_ROW:
                     if not line.endswith(b"\n"):
                         _skip_line(file)
-                    what = f"longer than {MAX_LINE:,} bytes"
+                    what = f"longer than {MAX_ROW:,} bytes"
                     yield where, RowError(where, "line too long", what)
                 elif line.strip():
                     yield where, _record(line.removeprefix(BOM) if number == 1 else line, where)

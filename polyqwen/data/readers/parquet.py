@@ -10,10 +10,12 @@ from polyqwen.data.readers.base import (
     Numbered,
     existing,
     file_fingerprint,
-    records_of,
     regular,
 )
+from polyqwen.data.readers.records import records_of
 from polyqwen.data.types import one_line
+
+ROWS, BYTES = 1024, 64 << 20  # decoded at a time, at most
 
 
 class ParquetReader:
@@ -21,20 +23,18 @@ class ParquetReader:
 
     Args:
         path: the file or folder.
-        batch_rows: rows decoded at a time, > 0.
 
     Raises:
         ValueError: nothing is there; while reading, for a file that is damaged or cut short.
     """
 
-    def __init__(self, path: Path, batch_rows: int = 1024) -> None:
+    def __init__(self, path: Path) -> None:
         path = existing(Path(path))
         self.paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not self.paths:
             raise ValueError(f"{path} holds no .parquet files")
         for file in self.paths:
             regular(file)
-        self.batch_rows = batch_rows
 
     def __iter__(self) -> Iterator[Numbered]:
         for path in self.paths:
@@ -45,8 +45,10 @@ class ParquetReader:
 
     def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
         try:
-            with pq.ParquetFile(path) as file:
-                yield from file.iter_batches(self.batch_rows)
+            layout = pq.read_metadata(path)
+            # a dictionary stays one: its text of megabytes may stand in every row of a small file
+            with pq.ParquetFile(path, read_dictionary=_texts(layout)) as file:
+                yield from file.iter_batches(_rows(layout))
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path} is not a readable Parquet file: {one_line(error)}") from error
 
@@ -56,3 +58,16 @@ class ParquetReader:
     def fingerprint(self) -> str:
         """See `Reader.fingerprint`."""
         return file_fingerprint(self.paths)
+
+
+def _texts(layout: pq.FileMetaData) -> list[str]:
+    """Paths of the columns that hold texts or bytes."""
+    columns = [layout.schema.column(i) for i in range(len(layout.schema))]
+    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+
+
+def _rows(layout: pq.FileMetaData) -> int:
+    """Rows to decode at a time: fewer where they hold pictures."""
+    groups = [layout.row_group(i) for i in range(layout.num_row_groups)]
+    mean = sum(group.total_byte_size for group in groups) / max(layout.num_rows, 1)
+    return min(max(int(BYTES / max(mean, 1)), 16), ROWS)

@@ -69,7 +69,7 @@ class Scan:
         return self
 
     def _usable(self, reader: Reader) -> Iterator[tuple[str, Example]]:
-        for where, example in read_examples(reader, self._task, self._classes):
+        for where, example in read_examples(reader, self._task, self._pictures, self._classes):
             self.rows += 1
             if isinstance(example, RowError):
                 self.faults.add(example)
