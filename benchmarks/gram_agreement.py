@@ -46,8 +46,9 @@ class Cosines(pl.Callback):
         if batch_idx % self.every or len(batch.tasks) < 2:
             return
         features = pl_module.features(batch)
-        pairs = pl_module._pairs(features.embeddings, batch)
-        losses = [pl_module.losses[task](own).total for task, own in pairs.items()]
+        own = pl_module.step_losses
+        outputs = own.outputs(own.pairs(features.embeddings, features.tasks))
+        losses = [output.total for output in outputs.values()]
         trained = [p for p in pl_module.parameters() if p.requires_grad]
         head = [*pl_module.pooling.parameters(), *pl_module.projection.parameters()]
         of = dict.fromkeys(self.grams, trained) | {"head_parameters": head}

@@ -81,7 +81,7 @@ def first_batch(root: Path, cache: Path, row: int) -> dict[str, float]:
     before, start, cpu = private_mb(), time.perf_counter(), time.process_time()
     data = data_module(root, cache, row // BATCH)
     data.prepare_data()
-    task_statistics(data.tables("train"))
+    task_statistics(data.splits.tables("train"))
     batch = next(iter(data.train_dataloader()))
     times = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
     assert len(batch.tasks["text_pair"].query) == BATCH
@@ -123,9 +123,9 @@ def write_rows(folder: Path, ending: str, rows: int) -> None:
 def conversion(root: Path, cache: Path) -> dict[str, float]:
     """Rate of the one-time preparation of a split, and by how much it raised the peak of RSS."""
     data = data_module(root, cache)
-    data.table("text_pair", "dev")  # imports and the tokenizer's first use
+    data.splits.table("text_pair", "dev")  # imports and the tokenizer's first use
     before, start, cpu = peak_rss_mb(), time.perf_counter(), time.process_time()
-    rows = len(data.table("text_pair", "train"))
+    rows = len(data.splits.table("text_pair", "train"))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     return {
         "rows_per_second": rows / seconds,
@@ -155,7 +155,7 @@ def measure_sizes(folder: Path, sizes: list[int], repeats: int) -> dict[str, Any
         cache = folder / str(size)
         small = data_module(root, cache)
         small.prepare_data()
-        path = file_of(small.table("text_pair", "train"))
+        path = file_of(small.splits.table("text_pair", "train"))
         assert path is not None
         grow(path, size)
         once[f"{size}_rows"] = {**in_process("first", root, cache, 0), "bytes": path.stat().st_size}

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from polyqwen.distributed import gather_objects
-from polyqwen.module import EmbeddingModule, StepRecord
+from polyqwen.module import EmbeddingModule
+from polyqwen.step_record import StepRecord
 
 # from the surest evidence to none at all
 CAUSES = ("embedding", "score", "loss", "gradient of the loss", "gradient of the model")
@@ -102,7 +103,8 @@ def _of_losses(module: EmbeddingModule, record: StepRecord) -> Iterable[tuple[st
     """(task, cause, this rank's rows) of losses, or their gradients, that are not finite."""
     embeddings = record.embeddings.detach().clone().requires_grad_()  # (N, D)
     with torch.enable_grad():
-        outputs = module.losses_at(embeddings, record.tasks)
+        pairs = module.step_losses.pairs(embeddings, record.tasks)
+        outputs = module.step_losses.outputs(pairs)
     for name, output in outputs.items():
         task = module.streams[name]
         batch = record.tasks.get(task)  # absent here, present on another rank

@@ -69,7 +69,7 @@ def look(
     data: CurriculumDataModule, task: str, split: str, pairs: PairEmbeddings, places: Tensor
 ) -> list[dict[str, Any]]:
     """Texts and opened pictures of some places in ``pairs``."""
-    table = data.table(task, split)
+    table = data.splits.table(task, split)
     rows = _rows_by_key(table, pairs.query_key[places], pairs.document_key[places])
     entries = MultiTaskDataset({task: table}).texts(task, rows)
     for entry in entries:

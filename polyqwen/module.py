@@ -1,23 +1,20 @@
 """The model and its training step: embed every content once, losses per task, weigh, sum."""
 
-import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
-from polyqwen.distributed import gather_batch, shard, world_size
+from polyqwen.distributed import shard
 from polyqwen.features import Features, embedded
-from polyqwen.losses.library import available
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.gradient_norm import GradientNorm
+from polyqwen.losses.types import LossOutput
 from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.metrics.views import View, ViewMetrics
@@ -25,21 +22,11 @@ from polyqwen.models.inputs import Encoder
 from polyqwen.models.large_batch import LargeBatch
 from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.pairs import select, similarity_gap
+from polyqwen.step_losses import StepLosses, check_names
+from polyqwen.step_record import StepRecord
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Gram, Graph
 from polyqwen.weighting.record import WeightUpdate
-
-
-class StepRecord(NamedTuple):
-    """What the last training step saw, detached, for callbacks to log."""
-
-    total: Tensor
-    outputs: dict[str, LossOutput]  # by loss
-    weights: dict[str, Tensor]  # λ · boost, as applied, by loss
-    gaps: dict[str, Tensor]  # matching minus non-matching cosine, by task
-    rows: dict[str, int]  # by task
-    embeddings: Tensor  # (N, D), of this rank
-    tasks: dict[str, TaskBatch]  # this rank's pairs of them
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -81,23 +68,14 @@ class EmbeddingModule(pl.LightningModule):
         streams: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        further = dict(streams or {})
-        self.streams = {name: further.get(name, name) for name in weighting.tasks}
-        self.tasks = tuple(name for name in weighting.tasks if name not in further)
-        for kind, given, wanted in (
-            ("losses", losses, weighting.tasks),
-            ("metrics", metrics, self.tasks),
-            ("streams", {*self.tasks, *further.values()}, self.tasks),
-        ):
-            if set(given) != set(wanted):
-                raise ValueError(
-                    f"model.{kind} are given for {sorted(given)}, but there are {sorted(wanted)}"
-                )
         self.encoder = encoder
         self.pooling = pooling
         self.projection = projection
-        self.losses = nn.ModuleDict({name: losses[name] for name in self.streams})
+        self.step_losses = StepLosses(losses, weighting.tasks, streams or {})
+        self.losses = self.step_losses.modules
+        self.streams, self.tasks = self.step_losses.streams, self.step_losses.tasks
         self.weighting = weighting
+        check_names("metrics", metrics, self.tasks)
         self.metrics = nn.ModuleDict({task: metrics[task] for task in self.tasks})
         self.optimizer = optimizer
         self.large_batch = large_batch or LargeBatch("off")
@@ -108,8 +86,7 @@ class EmbeddingModule(pl.LightningModule):
         self.weight_update: WeightUpdate | None = None  # made within the last training step
         self._trusted: Batch | None = None
         self.watched: Gram | None = None  # a callback's; gets the gradients of the next steps too
-        self.gradient_norm = 0.0  # of the last optimizer step, before clipping
-        self._norm: Tensor | None = None  # the same on the device, until clipping has used it
+        self.gradient_norm = GradientNorm()
         self._seen = ViewMetrics({task: self.metric(task) for task in self.tasks})
         self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
 
@@ -142,12 +119,12 @@ class EmbeddingModule(pl.LightningModule):
         With several ranks, each computes the loss of all ranks' rows (see `gather_batch`).
         """
         features = self.features(batch)
-        pairs = self._pairs(features)
-        outputs = self._outputs(pairs)
+        pairs = self.step_losses.pairs(features.embeddings, features.tasks)
+        outputs = self.step_losses.outputs(pairs)
         self._inform_weighting(outputs, batch, features)
         factors = dict(zip(self.streams, self.weighting.weights(self.step), strict=True))
         weights = {name: factors[name] * self.boost[self.streams[name]] for name in outputs}
-        total = features.embeddings.sum() * 0.0 + self._still(outputs)
+        total = features.embeddings.sum() * 0.0 + self.step_losses.still(outputs, self.device)
         if isinstance(self.projection, PartedProjection):
             total = total + self.projection.penalty()
         for name, output in outputs.items():
@@ -165,38 +142,14 @@ class EmbeddingModule(pl.LightningModule):
         )
         return total
 
-    def _outputs(self, pairs: Mapping[str, Pairs]) -> dict[str, LossOutput]:
-        """Every loss whose task is present with what it needs; the same ones on all ranks."""
-        given = {name: pairs[task] for name, task in self.streams.items() if task in pairs}
-        return {
-            name: self.losses[name](own)
-            for name, own in given.items()
-            if available(self.losses[name], own)
-        }
+    def losses_of(self, batch: Batch) -> Tensor:
+        """(T,) all losses of a batch over all ranks, without a graph; NaN where one is absent."""
+        with torch.no_grad():
+            return self._losses_of(self.features(batch))
 
-    def losses_at(self, embeddings: Tensor, tasks: dict[str, TaskBatch]) -> dict[str, LossOutput]:
-        """Every loss of given embeddings, (N, D), as in a training step; collective over ranks."""
-        return self._outputs(self._pairs(Features(embeddings, embeddings, embeddings, tasks)))
-
-    def _still(self, present: Mapping[str, Any]) -> Tensor:
-        """Zero, with parameters of the absent losses: the same graph at every step."""
-        absent = [loss for name, loss in self.losses.items() if name not in present]
-        zero = torch.zeros((), device=self.device)
-        return sum((p.sum() * 0.0 for loss in absent for p in loss.parameters()), zero)
-
-    def losses_of(self, batch: Batch, features: Features | None = None) -> Tensor:
-        """(T,) all losses of a batch over all ranks, NaN where one is absent.
-
-        Args:
-            batch: with rows of some tasks.
-            features: of its contents; None embeds them, without a graph.
-        """
-        if features is None:
-            with torch.no_grad():
-                features = self.features(batch)
-        outputs = self._outputs(self._pairs(features))
-        blank = torch.full((), torch.nan, device=self.device)
-        return torch.stack([outputs[n].total if n in outputs else blank for n in self.streams])
+    def _losses_of(self, features: Features) -> Tensor:
+        pairs = self.step_losses.pairs(features.embeddings, features.tasks)
+        return self.step_losses.totals(self.step_losses.outputs(pairs), self.device)
 
     def update_weighting(self) -> WeightUpdate | None:
         """Ends the weighting's window; trusted rows are looked at now, if they are asked for."""
@@ -218,33 +171,26 @@ class EmbeddingModule(pl.LightningModule):
             pooled = self._pooled(self._trusted)
         with torch.set_grad_enabled(gram is not None):
             features = self._embedded(pooled, self._trusted.tasks)
-            losses = self.losses_of(self._trusted, features)
+            losses = self._losses_of(features)
         self.train()
         if gram is not None:
             aim = self.weighting.trusted_objective(losses)
             gram.add_trusted(aim, self._graph(features))
         return losses.detach()
 
-    def _pairs(self, features: Features) -> dict[str, Pairs]:
-        """Every task's pairs of all ranks, in the order of the tasks."""
-        embeddings, tasks = features.embeddings, features.tasks
-        if world_size() > 1:
-            embeddings, tasks = gather_batch(embeddings, tasks, self.tasks)
-        return {t: select(embeddings, tasks[t]) for t in self.tasks if t in tasks}
-
     def _inform_weighting(
         self, outputs: dict[str, LossOutput], batch: Batch, features: Features
     ) -> None:
         """Hands losses and, where they are asked for, gradients to the weighting."""
         zero = torch.zeros((), device=self.device)
-        losses = [outputs[n].total.detach() if n in outputs else zero for n in self.streams]
         chance = [outputs[n].chance if n in outputs else zero for n in self.streams]
         # each rank counts its own rows; the weighting adds them up
         tasks = {task: len(own.query) for task, own in batch.tasks.items()}
         rows = [tasks.get(t, 0) if n in outputs else 0 for n, t in self.streams.items()]
         counts = torch.tensor(rows, device=self.device)
         weighting = self.weighting
-        weighting.observe(torch.stack(losses), counts, torch.stack(chance))
+        losses = self.step_losses.totals(outputs, self.device)
+        weighting.observe(losses, counts, torch.stack(chance))
         totals = [outputs[n].total if n in outputs else None for n in self.streams]
         if self.watched is not None and len(outputs) > 1:
             self.watched.add(totals, self._graph(features))
@@ -281,17 +227,6 @@ class EmbeddingModule(pl.LightningModule):
         head = nn.ModuleList([self.pooling, self.projection, self.losses])
         return self.optimizer(self.encoder, head)
 
-    def measure_gradients(self) -> float:
-        """The norm of all gradients, NaN without any: once per step, the one wait for the device.
-
-        The host has to know it to skip a step, and clipping reads it again in `gradient_norm`.
-        """
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self._norm = norm = get_total_norm(gradients) if gradients else None
-        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        self.gradient_norm = math.nan if whole is None else float(whole)
-        return self.gradient_norm
-
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
@@ -299,13 +234,10 @@ class EmbeddingModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips by the norm that was measured in this step; without one, as Lightning does."""
-        norm, self._norm = self._norm, None
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None  # 16-mixed
-        if norm is None or scaled or gradient_clip_algorithm == "value":
+        by_norm = not scaled and gradient_clip_algorithm != "value"
+        if not (by_norm and self.gradient_norm.clip(self.parameters(), gradient_clip_val)):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        # below the limit the factor is 1: the host knows, so nothing has to be multiplied
-        elif gradient_clip_val and self.gradient_norm + 1e-6 > gradient_clip_val:
-            clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collects the embedded pairs of one view (a task, or a task under an ablation)."""
@@ -320,22 +252,12 @@ class EmbeddingModule(pl.LightningModule):
 
     def _views(self, split: str) -> list[View]:
         # Lightning sets the trainer's data module without declaring it.
-        return cast(Any, self.trainer).datamodule.views("dev" if split == "val" else split)
+        return cast(Any, self.trainer).datamodule.splits.views("dev" if split == "val" else split)
 
     def evaluated_pairs(self, batch: Batch, task: str) -> PairEmbeddings:
         """One task's rows as metrics take them; with logits where its loss has classes."""
         features = self.features(batch)
-        pairs = select(features.embeddings, features.tasks[task])
-        loss: Any = self.losses[task]
-        return PairEmbeddings(
-            pairs.query,
-            pairs.document,
-            pairs.query_key,
-            pairs.document_key,
-            pairs.score,
-            pairs.label,
-            None if pairs.label is None else loss.logits(pairs.query),
-        )
+        return self.step_losses.evaluated(task, select(features.embeddings, features.tasks[task]))
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<task>/<metric>``, ``space/<task>/<monitor>`` and ``val/score``.

@@ -15,6 +15,8 @@ from benchmarks.suite.flops import text_forward, useful, vision_forward
 from benchmarks.suite.live_bytes import LiveBytes
 from benchmarks.suite.model import QWEN2_VL_2B, TINY
 from benchmarks.suite.runner import interleave, speedup
+from benchmarks.tables.goals import goals
+from benchmarks.tables.text import MISSING
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 
 
@@ -99,7 +101,7 @@ def test_live_bytes_count_a_storage_once_until_it_is_let_go() -> None:
 
 def test_the_page_is_filled_from_results_or_says_that_there_are_none(tmp_path: Path) -> None:
     page = "a\n<!-- table: memory -->\nold\n<!-- end -->\nb\n"
-    assert table.filled(page, tmp_path) == page.replace("old", f"\n{table.MISSING}\n")
+    assert table.filled(page, tmp_path) == page.replace("old", f"\n{MISSING}\n")
     environment = {"device": "C", "threads": 1, "load": [0.5], "cores": 2, "date": "D"}
     rows = [{"pairs": 4, "peak": 3 * 2**20, "features": 2**20, "left": 0}]
     report = {
@@ -125,7 +127,7 @@ def test_a_goal_without_a_clear_number_is_neither_met_nor_missed() -> None:
         ((1, 1, 0.5), "unknown"),
     ):
         arms = {"polyqwen off (best)": arm(*own), **peer}
-        found = table.goals({"workloads": {"W2": {"arms": arms}}})
+        found = goals({"workloads": {"W2": {"arms": arms}}})
         assert found.splitlines()[2].split("|")[-2].strip() == verdict
 
 

@@ -20,7 +20,9 @@ TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")
 
 
 def rows_of(parts: Parts, *addresses: tuple[str, int], ablation: str = "none") -> list[Row]:
-    return MultiTaskDataset(parts.data.tables("train"), ablation, "ocr").__getitems__(addresses)
+    return MultiTaskDataset(parts.data.splits.tables("train"), ablation, "ocr").__getitems__(
+        addresses
+    )
 
 
 def contents_of(batch: Batch) -> list[list[int]]:
@@ -158,8 +160,8 @@ def test_a_task_alone_has_no_wrong_prefix(configure: Configure) -> None:
     with pytest.raises(ValueError, match="needs a second task"):
         MultiTaskDataset({}, "wrong_prefix")
     data = build(configure("task=[text_pair,ocr]")).data
-    data.ablations["dev"] = ["wrong_prefix", "shuffled_pictures"]
-    views = data.views("dev")
+    data.splits.ablations["dev"] = ["wrong_prefix", "shuffled_pictures"]
+    views = data.splits.views("dev")
     assert ("text_pair", "wrong_prefix") in views
     assert ("text_pair", "shuffled_pictures") not in views
     (batch,) = data.eval_loader("dev", ("text_pair", "wrong_prefix"))
@@ -173,7 +175,7 @@ def test_unknown_ablation_is_refused(parts: Parts) -> None:
 
 
 def test_a_batch_from_a_worker_is_the_same(parts: Parts) -> None:
-    dataset = MultiTaskDataset(parts.data.tables("train"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("train"))
     batch = parts.data.collator([dataset[task, i] for task in ("text_pair", "ocr") for i in (0, 1)])
     sent = ForkingPickler.dumps(batch)
     again = ForkingPickler.loads(sent)

@@ -96,7 +96,7 @@ def test_evaluation_can_be_limited(configure: Configure) -> None:
 
 
 def test_statistics_count_the_rows(configure: Configure) -> None:
-    statistics = task_statistics(data_for(configure()).tables("train"))
+    statistics = task_statistics(data_for(configure()).splits.tables("train"))
     assert [s.rows for s in statistics.values()] == [64] * 4
     assert statistics["ocr"].pictures == 1.0 and statistics["text_pair"].pictures == 0.0
     assert statistics["text_pair"].scores is not None and statistics["ocr"].scores is None

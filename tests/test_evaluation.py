@@ -18,7 +18,7 @@ from polyqwen.reporting.groups import group_rows, groups_markdown, groups_table
 def test_rows_come_back_in_order_whatever_the_batches(parts: Parts) -> None:
     view = embed_view(parts.model, parts.data.eval_loader("test", ("ocr", "none")))
     assert view.rows.tolist() == list(range(32))
-    dataset = MultiTaskDataset(parts.data.tables("test"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("test"))
     rows = [dataset["ocr", i] for i in (5, 0)]
     batch = parts.data.collator(rows)
     alone = select(parts.model.eval()(batch), batch.tasks["ocr"])
@@ -58,7 +58,7 @@ def test_gallery_shows_queries_with_pictures_and_marks_what_is_right(parts: Part
     view = embed_view(parts.model, parts.data.eval_loader("test", ("vqa_single", "none")))
     queries = spread_queries(view.pairs, None, 3)
     rows = gallery_rows(parts.data, "vqa_single", "test", view.pairs, queries)
-    dataset = MultiTaskDataset(parts.data.tables("test"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("test"))
     asked = dataset.texts("vqa_single", queries.tolist())
     assert [row["query_text"] for row in rows] == [entry["query_text"] for entry in asked]
     assert len(rows) == 3 and all(row["query_image"] is not None for row in rows)

@@ -55,7 +55,7 @@ def test_the_vectors_are_those_of_the_run(
 ) -> None:
     parts = build(configure(f"run_dir={run}"))
     load_weights(parts.model, run / "checkpoints" / "last.ckpt")
-    dataset = MultiTaskDataset(parts.data.tables("test"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("test"))
     for task in TASKS:
         batch = parts.data.collator([dataset[task, i] for i in range(4)])
         with torch.no_grad():
@@ -165,7 +165,7 @@ def test_models_with_a_part_per_task(configure: Configure, tmp_path: Path, shari
     cfg = configure(*LABELS, f"model/sharing={sharing}")
     parts = build(cfg)
     load_weights(parts.model, own / "checkpoints" / "last.ckpt")
-    dataset = MultiTaskDataset(parts.data.tables("test"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("test"))
     model = EmbeddingModel.load(own, device="cpu")
     for task in ("sentiment", "topic"):
         batch = parts.data.collator([dataset[task, i] for i in range(3)], only=task)

@@ -34,7 +34,7 @@ def records(folder: Path, split: str = "train") -> list[dict[str, Any]]:
 
 
 def rows_of(parts: Parts, *addresses: tuple[str, int]) -> list[Row]:
-    return MultiTaskDataset(parts.data.tables("train")).__getitems__(addresses)
+    return MultiTaskDataset(parts.data.splits.tables("train")).__getitems__(addresses)
 
 
 def test_a_stream_holds_the_rows_with_its_label(configure: Configure, folder: Path) -> None:
@@ -42,25 +42,25 @@ def test_a_stream_holds_the_rows_with_its_label(configure: Configure, folder: Pa
     given = records(folder)
     for task in TASKS:
         expected = [r["text"] for r in given if task in r["labels"]]
-        found = [query["text"] for query in data.table(task, "train")["query"]]
+        found = [query["text"] for query in data.splits.table(task, "train")["query"]]
         assert found == expected and 0 < len(found) < len(given)
-    unlabelled = [q["text"] for q in data.table("text_unlabelled", "train")["query"]]
+    unlabelled = [q["text"] for q in data.splits.table("text_unlabelled", "train")["query"]]
     assert unlabelled == [r["text"] for r in given if not r["labels"]] and unlabelled
     every = build(configure(*RUN, "tasks.text_unlabelled.unlabelled_only=false")).data
-    assert len(every.table("text_unlabelled", "train")) == len(given)
+    assert len(every.splits.table("text_unlabelled", "train")) == len(given)
 
 
 def test_unlabelled_means_no_label_of_the_run(configure: Configure, folder: Path) -> None:
     data = build(configure(*TEXTS, "task=[intent,text_unlabelled]")).data
     expected = sum("intent" not in r["labels"] for r in records(folder))
-    assert len(data.table("text_unlabelled", "train")) == expected
+    assert len(data.splits.table("text_unlabelled", "train")) == expected
 
 
 def test_all_streams_read_one_table_that_was_tokenised_once(configure: Configure) -> None:
     data = build(configure(*RUN, "data_cache=${run_dir}/own")).data
-    data.tables("train")
+    data.splits.tables("train")
     names = {
-        Path(data.table(task, "train").cache_files[0]["filename"]).stem.partition("-")[0]
+        Path(data.splits.table(task, "train").cache_files[0]["filename"]).stem.partition("-")[0]
         for task in (*TASKS, "text_unlabelled")
     }
     assert len(names) == 1
@@ -131,7 +131,7 @@ def test_missing_labels_cost_and_count_for_nothing(configure: Configure) -> None
     rows = rows_of(parts, *[("intent", i) for i in range(4)])
     blank = [row._replace(labels={}, task="text_unlabelled") for row in rows[2:]]
     model.training_step(parts.data.collator([*rows[:2], *blank]), 0).backward()
-    assert dict(zip(model.tasks, model.weighting.loss_count.tolist(), strict=True)) == {
+    assert dict(zip(model.tasks, model.weighting.sums.rows.tolist(), strict=True)) == {
         **dict.fromkeys(model.tasks, 0.0),
         "intent": 2.0,
         "text_unlabelled": 2.0,
@@ -170,9 +170,9 @@ def test_a_task_without_rows_in_a_split_is_left_out_there(
     data = build(configure(*TEXTS, f"task=[{','.join(TASKS)}]", f"data.root={root}")).data
     with caplog.at_level("INFO"):
         for _ in range(2):
-            names = [task for task, _ in data.views("dev")]
+            names = [task for task, _ in data.splits.views("dev")]
     assert names == [t for t in TASKS if t != "question_type"]
-    assert [task for task, _ in data.views("test")] == list(TASKS)
+    assert [task for task, _ in data.splits.views("test")] == list(TASKS)
     assert caplog.text.count("question_type has no rows in dev") == 1
     assert len(data.val_dataloader()) == 4
 
@@ -197,13 +197,13 @@ def test_bad_rows_are_named(
     root = copy_with(folder, tmp_path / "data", "train", rows)
     data = build(configure(*TEXTS, f"task=[{','.join(TASKS)}]", f"data.root={root}")).data
     with pytest.raises(ValueError, match=message):
-        data.tables("train")
+        data.splits.tables("train")
 
 
 def test_a_misspelt_label_is_found_before_training(configure: Configure) -> None:
     cfg = configure(*TEXTS, "task=[intent,topic]", "tasks.intent.label=intend")
     with pytest.raises(ValueError, match=r"no row has the label 'intend'; did you mean 'intent'"):
-        build(cfg).data.tables("train")
+        build(cfg).data.splits.tables("train")
 
 
 def test_null_labels_and_missing_columns_are_missing_labels() -> None:
@@ -250,12 +250,12 @@ def test_trusted_rows_of_a_task_without_dev_rows(
 
 def test_evaluation_counts_a_row_once_per_task(configure: Configure, folder: Path) -> None:
     data = build(configure(*RUN)).data
-    for task, _ in data.views("dev"):
+    for task, _ in data.splits.views("dev"):
         seen: Counter[int] = Counter()
         for batch in data.eval_loader("dev", (task, "none")):
             assert list(batch.tasks) == [task]
             seen.update(batch.tasks[task].row.tolist())
-        assert set(seen.values()) == {1} and len(seen) == len(data.table(task, "dev"))
+        assert set(seen.values()) == {1} and len(seen) == len(data.splits.table(task, "dev"))
 
 
 def test_heads_are_taken_over_and_new_ones_start_afresh(

@@ -223,8 +223,10 @@ def test_task_gradients_are_those_of_a_plain_step(configure: Configure, gram: st
     for mode in ("off", "cached"):
         parts.model.large_batch = LargeBatch(mode)
         parts.model.weighting.gram.take()
-        totals = parts.model._outputs(parts.model._pairs(features := parts.model.features(batch)))
-        losses = [totals[task].total for task in parts.model.tasks]
+        features = parts.model.features(batch)
+        own = parts.model.step_losses
+        outputs = own.outputs(own.pairs(features.embeddings, features.tasks))
+        losses = [outputs[task].total for task in own.tasks]
         parts.model.weighting.gram.add(losses, parts.model._graph(features))
         products[mode] = parts.model.weighting.gram.take().tasks
     assert products["off"].diagonal().min() > 0

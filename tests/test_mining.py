@@ -165,7 +165,7 @@ def test_a_mined_folder_is_trained_on(
         assert not link.is_symlink() and link.read_bytes() == (folder / task / other).read_bytes()
 
     parts = build(configure(f"data.root={tmp_path / 'mined'}"))
-    table = parts.data.table(task, "train")
+    table = parts.data.splits.table(task, "train")
     assert sum(len(row) for row in table["negatives"]) == given
     keys = {negative["key"] for row in table["negatives"] for negative in row}
     assert keys <= {Content(row[column]).key for row in before}

@@ -40,7 +40,7 @@ def drift(parts: Parts) -> None:
 
 
 def batch_of(parts: Parts, rows: int = 4) -> tuple[Any, Any]:
-    dataset = MultiTaskDataset(parts.data.tables("train"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("train"))
     given = [dataset[task, i] for task in TASKS for i in range(rows)]
     return given, parts.data.collator(given)
 
@@ -119,7 +119,7 @@ def test_an_absent_tasks_part_has_a_graph_and_no_gradient(
     configure: Configure, sharing: str
 ) -> None:
     parts = build(configure(*RUN, f"model/sharing={sharing}"))
-    dataset = MultiTaskDataset(parts.data.tables("train"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("train"))
     batch = parts.data.collator([dataset["intent", i] for i in range(4)])
     parts.model.training_step(batch, 0).backward()
     for name, parameter in parts.model.named_parameters():

@@ -19,7 +19,7 @@ TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")
 
 
 def batch_of(parts: Parts, tasks: Sequence[str] = TASKS, rows: int = 4) -> Batch:
-    dataset = MultiTaskDataset(parts.data.tables("train"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("train"))
     return parts.data.collator([dataset[task, i] for task in tasks for i in range(rows)])
 
 
@@ -59,7 +59,7 @@ def test_a_missing_task_counts_for_nothing(parts: Parts, tasks: tuple[str, ...])
     """Also a batch without pictures: ``text_pair`` alone."""
     total = parts.model.training_step(batch_of(parts, tasks), 0)
     total.backward()
-    counts = parts.model.weighting.loss_count.tolist()
+    counts = parts.model.weighting.sums.rows.tolist()
     assert counts == [4.0 if task in tasks else 0.0 for task in TASKS]
     assert torch.isfinite(total) and total > 0
     assert set(parts.model.record.outputs) == set(tasks)
@@ -82,7 +82,7 @@ def test_a_batch_with_no_task_has_a_graph_and_no_gradient(parts: Parts) -> None:
 
 
 def test_hard_negatives_reach_the_loss(configure: Configure, parts: Parts) -> None:
-    dataset = MultiTaskDataset(parts.data.tables("train"))
+    dataset = MultiTaskDataset(parts.data.splits.tables("train"))
     rows = [dataset["ocr", i] for i in range(3)]
     rows = [
         row._replace(negatives=(dataset["ocr", 10 + i].document,)) for i, row in enumerate(rows)

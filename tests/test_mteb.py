@@ -26,7 +26,7 @@ def test_the_spearman_of_an_sts_task_is_our_own(configure: Configure, tmp_path: 
     view = embed_view(parts.model, parts.data.eval_loader("test", ("text_pair", "none")))
     ours = measure(parts.model.metric("text_pair"), view.pairs)["spearman"]
 
-    table = parts.data.table("text_pair", "test")
+    table = parts.data.splits.table("text_pair", "test")
     rows = {
         "sentence1": [q["text"] for q in table["query"]],
         "sentence2": [d["text"] for d in table["document"]],

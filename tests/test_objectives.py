@@ -100,7 +100,7 @@ def test_the_loss_is_the_weighted_sum_of_all(parts_of_choice: Parts) -> None:
     record = model.record
     assert record is not None and set(record.outputs) == present
     assert record.rows == {"text_pair": 8} and set(record.gaps) == {"text_pair"}
-    counts = dict(zip(model.streams, model.weighting.loss_count.tolist(), strict=True))
+    counts = dict(zip(model.streams, model.weighting.sums.rows.tolist(), strict=True))
     assert counts == {name: 8.0 if name in present else 0.0 for name in model.streams}
 
 

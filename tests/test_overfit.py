@@ -18,7 +18,7 @@ def test_32_rows_of_each_task_are_learnt_by_heart(configure: Configure) -> None:
     """Training recall@1 reaches 1.0 on all four tasks together."""
     cfg = configure("data.rows_per_task=32", "losses.text_pair.score_gate=none")
     data, model = build(cfg)
-    dataset = MultiTaskDataset(data.tables("train"))
+    dataset = MultiTaskDataset(data.splits.tables("train"))
     addresses = [(task, row) for task in data.tasks for row in distinct_rows(dataset, task)]
     batch = data.collator(dataset.__getitems__(addresses))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

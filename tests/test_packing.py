@@ -211,7 +211,7 @@ def test_a_configured_model_embeds_rows_with_pictures_alike(configure: Configure
     )
     packed.model.load_state_dict(padded.model.state_dict())
     rows = [(task, i) for task in padded.data.tasks for i in range(4)]
-    dataset = MultiTaskDataset(padded.data.tables("train"))
+    dataset = MultiTaskDataset(padded.data.splits.tables("train"))
     batch = padded.data.collator(dataset.__getitems__(rows))
     assert batch.images is not None and packed.model.encoder.packs
     theirs, ours = (each.model.eval()(batch) for each in (padded, packed))

@@ -36,7 +36,7 @@ def data_for(configure: Configure, cache: Path, step: int = 0) -> CurriculumData
 
 def whole(data: CurriculumDataModule, task: str) -> Path:
     """The file of a task's folder; a task's stream is a part of it, named ``<folder's>-…``."""
-    file = file_of(data.table(task, "train"))
+    file = file_of(data.splits.table(task, "train"))
     assert file is not None
     return file.with_name(file.stem.split("-")[0] + ".arrow")
 
@@ -44,7 +44,7 @@ def whole(data: CurriculumDataModule, task: str) -> Path:
 def start(data: CurriculumDataModule) -> Any:
     """All that a run does with its data until it has the first batch."""
     data.prepare_data()
-    task_statistics(data.tables("train"), {"sentiment": "sentiment"})
+    task_statistics(data.splits.tables("train"), {"sentiment": "sentiment"})
     return next(iter(data.train_dataloader()))
 
 
@@ -74,8 +74,8 @@ def test_a_start_holds_no_more_for_more_rows(configure: Configure, caches: dict[
             grow(whole(small, task), rows)
         once = data_for(configure, caches[size])
         first = allocated(once)
-        assert len(once.table("text_pair", "train")) == rows
-        assert rows / 5 < len(once.table("sentiment", "train")) < rows
+        assert len(once.splits.table("text_pair", "train")) == rows
+        assert rows / 5 < len(once.splits.table("sentiment", "train")) < rows
         allocated(data_for(configure, caches[size]))  # what Python itself keeps
         held[size] = [
             first,
@@ -91,8 +91,8 @@ def test_a_start_holds_no_more_for_more_rows(configure: Configure, caches: dict[
 
 def test_statistics_of_batches_are_those_of_all_rows(configure: Configure) -> None:
     data = build(configure()).data
-    for task, own in task_statistics(data.tables("train")).items():
-        table = data.table(task, "train")
+    for task, own in task_statistics(data.splits.tables("train")).items():
+        table = data.splits.table(task, "train")
         costs = np.asarray(table["cost"])
         assert own.tokens == pytest.approx(costs.mean())
         assert own.tokens_p95 == pytest.approx(np.quantile(costs, 0.95))
@@ -100,8 +100,8 @@ def test_statistics_of_batches_are_those_of_all_rows(configure: Configure) -> No
         if own.scores is not None:
             quartiles = np.quantile(np.asarray(table["score"]), [0.25, 0.5, 0.75])
             assert own.scores == pytest.approx(quartiles.tolist(), abs=1e-3)
-    again = task_statistics(data.tables("train"))
-    assert again == task_statistics(build(configure()).data.tables("train"))
+    again = task_statistics(data.splits.tables("train"))
+    assert again == task_statistics(build(configure()).data.splits.tables("train"))
 
 
 def test_different_hashes_are_counted_in_bounded_memory() -> None:

@@ -213,7 +213,7 @@ def test_easy_rows_come_first(configure: Configure) -> None:
     data = data_for(configure, "tasks.intent.easy_first=true", "tasks.intent.batch_size=2")
     addresses = [address for batch in data.train_dataloader().batch_sampler for address in batch]
     rows = [row for task, row in addresses if task == "intent"]
-    table = data.table("intent", "train")
+    table = data.splits.table("intent", "train")
     costs = np.asarray(table["cost"])[rows[: len(table)]]
     assert len(costs) > 8 and (np.diff(costs) >= 0).all() and costs[0] < costs[-1]
 

@@ -41,7 +41,7 @@ class Steps(pl.Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.losses.append(float(pl_module.record.total))
-        self.norms.append(float(pl_module.gradient_norm))
+        self.norms.append(float(pl_module.gradient_norm.value))
         self.chunks.append(len(batch.chunks))
         states = [s["exp_avg"] for s in trainer.optimizers[0].state.values()]
         if trainer.global_step == 2:

@@ -50,9 +50,11 @@ def test_validation_leaves_trusted_rows_out(configure: Configure) -> None:
         loader = parts.data.eval_loader("dev", (task, "none"))
         seen = torch.cat([b.tasks[task].row for b in loader])
         assert len(own.row) >= 6 and not set(own.row.tolist()) & set(seen.tolist())
-        assert len(own.row) + len(seen) == len(parts.data.table(task, "dev"))
+        assert len(own.row) + len(seen) == len(parts.data.splits.table(task, "dev"))
         test = parts.data.eval_loader("test", (task, "none"))
-        assert sum(len(b.tasks[task].row) for b in test) == len(parts.data.table(task, "test"))
+        assert sum(len(b.tasks[task].row) for b in test) == len(
+            parts.data.splits.table(task, "test")
+        )
     losses = parts.model.eval().losses_of(batch)
     assert torch.isfinite(losses).all() and not losses.requires_grad
 

@@ -159,12 +159,12 @@ def test_means_are_weighted_by_rows_and_absent_is_not_zero() -> None:
     stw = make_stw()
     observe(stw, (2.0, 5.0, 1.0), (30, 0, 8))
     observe(stw, (4.0, 3.0, 9.0), (10, 9, 0))
-    assert stw.loss_sum.tolist() == [100.0, 27.0, 8.0]
-    assert stw.loss_count.tolist() == [40.0, 9.0, 8.0]
+    assert stw.sums.loss.tolist() == [100.0, 27.0, 8.0]
+    assert stw.sums.rows.tolist() == [40.0, 9.0, 8.0]
     update = updated(stw)
     assert update.mean_losses == {"text_pair": 2.5, "ocr": 3.0, "instruction": 1.0}
     assert update.counts == {"text_pair": 40, "ocr": 9, "instruction": 8}
-    assert stw.loss_count.sum() == stw.loss_sum.sum() == 0
+    assert stw.sums.rows.sum() == stw.sums.loss.sum() == 0
     observe(stw, rows=(10, 10, 0))
     assert set(updated(stw).mean_losses) == {"text_pair", "ocr"}
 
@@ -176,7 +176,7 @@ def test_losses_that_are_not_finite_are_counted_not_collected(bad: float) -> Non
         observe(weighting)
     observe(stw, (bad, bad, 0.8), (10, 0, 10))
     observe(clean, (1.0, 1.0, 0.8), (0, 0, 10))
-    assert stw.skipped.tolist() == [1.0, 0.0, 0.0]  # absent tasks may hold anything
+    assert stw.sums.skipped.tolist() == [1.0, 0.0, 0.0]  # absent tasks may hold anything
     update = updated(stw)
     assert update.new == updated(clean).new
     assert update.notes == {"text_pair": "1 not finite"}
@@ -188,7 +188,7 @@ def test_weights_and_statistics_have_no_graph(weighting: Weighting) -> None:
     weighting.observe(losses * 2, torch.tensor([1, 1, 1]))
     weights = weighting.weights(0)
     assert weights.dtype == torch.float32 and not weights.requires_grad
-    assert not weighting.loss_sum.requires_grad
+    assert not weighting.sums.loss.requires_grad
     (weights * losses).sum().backward()
     assert losses.grad is not None and torch.equal(losses.grad, weights)
     before = weighting.base.clone()
@@ -205,7 +205,7 @@ def test_half_precision_training_leaves_statistics_alone() -> None:
     assert stw.base.dtype == stw.pending.dtype == torch.float64
     for _ in range(300):
         stw.observe(torch.ones(3, dtype=torch.bfloat16), torch.ones(3))
-    assert stw.loss_count.tolist() == [300.0] * 3
+    assert stw.sums.rows.tolist() == [300.0] * 3
 
 
 # Static and calibrated weights
@@ -252,7 +252,7 @@ def test_state_round_trips_into_a_fresh_object_mid_window(number: int, tmp_path:
         if part == 1:
             torch.save(first.state_dict(), tmp_path / "state.pt")
             second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert whole.loss_count.sum() > 24
+    assert whole.sums.rows.sum() > 24
     assert whole.update(2) == second.update(2) is not None
     assert torch.equal(whole.weights(3), second.weights(3))
     assert number == 0 or base(second) != [1.0, 1.0, 1.2]

@@ -12,7 +12,8 @@ import torch
 from torch.optim import Optimizer
 
 from polyqwen.bad_steps import CAUSES, BadRows, bad_parameters, find_bad_rows
-from polyqwen.module import EmbeddingModule, StepRecord
+from polyqwen.module import EmbeddingModule
+from polyqwen.step_record import StepRecord
 
 log = logging.getLogger(__name__)
 FILE = "bad_steps.jsonl"  # in the run's folder
@@ -66,7 +67,7 @@ class NonFiniteGuard(pl.Callback):
             TooManyBadSteps: after `max_bad_steps` in a row, on all ranks alike.
         """
         assert isinstance(pl_module, EmbeddingModule)
-        norm = pl_module.measure_gradients()
+        norm = pl_module.gradient_norm.measure(pl_module.parameters())
         records, self._records = self._records, []
         if math.isfinite(norm):
             self.in_a_row = 0

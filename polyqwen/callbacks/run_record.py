@@ -63,5 +63,5 @@ class RunRecord(pl.Callback):
     def _fingerprint(self, trainer: pl.Trainer) -> dict[str, str]:
         if self._data is None:
             data = getattr(trainer, "datamodule", None)
-            self._data = data.fingerprint() if isinstance(data, CurriculumDataModule) else {}
+            self._data = data.splits.fingerprint() if isinstance(data, CurriculumDataModule) else {}
         return self._data

@@ -49,7 +49,7 @@ class SamplingUpdater(pl.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(data, CurriculumDataModule):
             return
-        sampling = data.sampling
+        sampling = data.train_rows.sampling
         if not isinstance(sampling, AdaptiveSampling):
             return
         assert isinstance(pl_module, EmbeddingModule) and pl_module.record is not None
@@ -67,7 +67,7 @@ class SamplingUpdater(pl.Callback):
         ]
         by_task = dict(zip(pl_module.tasks, gather_objects(means)[0], strict=True))
         self._sums, self._counts = {}, {}
-        factors = data.resample(pl_module.step, by_task)
+        factors = data.train_rows.resample(pl_module.step, by_task)
         for logger in trainer.loggers:
             values = {f"sampling/factor/{task}": factor for task, factor in factors.items()}
             logger.log_metrics(values, step=pl_module.step)

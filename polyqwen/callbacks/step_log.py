@@ -9,7 +9,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from polyqwen.callbacks.base import StepCallback, callbacks_of, optimizer_stepped
-from polyqwen.module import EmbeddingModule, StepRecord
+from polyqwen.module import EmbeddingModule
+from polyqwen.step_record import StepRecord
 
 
 class StepLog(pl.Callback):
@@ -55,7 +56,7 @@ class StepLog(pl.Callback):
         for callback in callbacks_of(trainer):
             if isinstance(callback, StepCallback):
                 values |= callback.values
-        values["train/gradient_norm"] = module.gradient_norm
+        values["train/gradient_norm"] = module.gradient_norm.value
         for group in trainer.optimizers[0].param_groups:
             if not group["name"].endswith("_no_decay"):
                 values[f"schedule/lr_{group['name']}"] = group["lr"]

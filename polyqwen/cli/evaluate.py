@@ -17,7 +17,7 @@ from polyqwen.cli.report.command import write_again
 from polyqwen.cli.report.reading import GALLERIES_FILE
 from polyqwen.cli.strict.foreign import checked, read_run
 from polyqwen.cli.weights import checkpoint_path, load_weights
-from polyqwen.data.datamodule import View
+from polyqwen.data.splits import View
 from polyqwen.evaluation import EmbeddedView
 from polyqwen.examples import gallery_rows
 from polyqwen.metrics.choice import hardest_queries, spread_queries
@@ -57,10 +57,10 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     pl.seed_everything(run.seed, workers=True, verbose=False)
     parts = build(run)
     parts.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    untrained = _embed(parts, cfg.split, parts.data.views(cfg.split))
+    untrained = _embed(parts, cfg.split, parts.data.splits.views(cfg.split))
     load_weights(parts.model, checkpoint)
-    parts.data.ablations[cfg.split] = list(cfg.ablations)
-    trained = _embed(parts, cfg.split, parts.data.views(cfg.split))
+    parts.data.splits.ablations[cfg.split] = list(cfg.ablations)
+    trained = _embed(parts, cfg.split, parts.data.splits.views(cfg.split))
 
     report = _measure(parts, trained, untrained, cfg.split)
     report["checkpoint"], report["split"] = str(checkpoint), cfg.split
@@ -127,7 +127,7 @@ def _groups(
     parts: Parts, task: str, split: str, view: EmbeddedView, before: EmbeddedView
 ) -> dict[str, Any]:
     """Metrics per language and source; a group's documents alone are its pool."""
-    table = parts.data.table(task, split)
+    table = parts.data.splits.table(task, split)
     infos = [json.loads(info) for info in table[view.rows.tolist()]["info"]]
     groups: dict[str, Any] = {}
     metrics = parts.model.metric(task)

@@ -47,7 +47,7 @@ def train(cfg: DictConfig) -> Results:
             log.info("removed %s, which a killed process left half written", left)
         data.prepare_data()
         labels = {name: task.label for name, task in data.tasks.items()}
-        console().print(statistics_table(task_statistics(data.tables("train"), labels)))
+        console().print(statistics_table(task_statistics(data.splits.tables("train"), labels)))
 
     untrained: Results = {}
     if cfg.baseline:
@@ -57,7 +57,7 @@ def train(cfg: DictConfig) -> Results:
     callbacks_of(trainer).append(timer)
     trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
     save_last(trainer, checkpoints)  # also when no save was due at this step
-    data.ablations["test"] = list(cfg.ablations)
+    data.splits.ablations["test"] = list(cfg.ablations)
     trainer.test(model, datamodule=data, verbose=False)
     trained = results_of(trainer.callback_metrics)
     chance = results_of(trainer.callback_metrics, "chance")

@@ -1,7 +1,5 @@
-"""The data of a run: prepared tables, the curriculum's train loader, evaluation loaders."""
+"""The data of a run for the trainer: the curriculum's train loader, evaluation loaders."""
 
-import logging
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -9,32 +7,24 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
-from polyqwen.data.adaptive_sampling import AdaptiveSampling
 from polyqwen.data.bad_rows import BadRows
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
 from polyqwen.data.curriculum import Curriculum
-from polyqwen.data.dataset import OF_PICTURES, Ablation, MultiTaskDataset
+from polyqwen.data.dataset import MultiTaskDataset
 from polyqwen.data.embedded import FOLDER
 from polyqwen.data.eval_batches import RowBatches
-from polyqwen.data.fingerprint import fingerprint
-from polyqwen.data.labels import LabelBook
 from polyqwen.data.permutation import Rows
 from polyqwen.data.pictures import Pictures, Resize
-from polyqwen.data.prepare import prepare
-from polyqwen.data.sampler import MicroBatchSampler, StepSampler
 from polyqwen.data.sampling import Sampling, Shares
 from polyqwen.data.sources import Source
+from polyqwen.data.splits import Splits, View
 from polyqwen.data.task import Task
 from polyqwen.data.tokens import Tokens
-from polyqwen.data.trusted import trusted_split
+from polyqwen.data.train_rows import TrainRows
 from polyqwen.data.workers import outlive
-
-log = logging.getLogger(__name__)
-View = tuple[str, Ablation]  # a task, and what its queries are deprived of
 
 
 class CurriculumDataModule(pl.LightningDataModule):
@@ -103,19 +93,11 @@ class CurriculumDataModule(pl.LightningDataModule):
         bad_pictures: str | None = None,
     ) -> None:
         super().__init__()
-        self.source, self.tasks, self.tokens, self.curriculum = source, tasks, tokens, curriculum
-        self.batch_size, self.rows_per_task = batch_size, rows_per_task
-        self.eval_batch_size, self.seed = eval_batch_size, seed
-        self.eval_rows, self.num_workers = eval_rows, num_workers
-        self.sampling = sampling or Shares()
-        self._steps: StepSampler | None = None  # of the training in progress
-        if trusted_rows < 0:
-            raise ValueError(f"data.trusted_rows must be >= 0, got {trusted_rows}")
-        if train_on_trusted and not trusted_rows:
-            raise ValueError("data.train_on_trusted needs data.trusted_rows, which is 0")
-        self.trusted_rows, self.train_on_trusted = trusted_rows, train_on_trusted
-        self.cache = Path(cache)
-        self.bad_rows = BadRows(bad_pictures or bad_rows, max_bad_share).check()
+        self.tasks, self.tokens, self.num_workers = tasks, tokens, num_workers
+        self.eval_batch_size, self.eval_rows = eval_batch_size, eval_rows
+        self.train_rows = TrainRows(
+            tasks, curriculum, sampling or Shares(), batch_size, rows_per_task, seed
+        )
         self.pictures = Pictures(
             Path(root or source.root),
             patch_size=patch_size,
@@ -123,84 +105,33 @@ class CurriculumDataModule(pl.LightningDataModule):
             max_visual_tokens=max_visual_tokens,
             cache_mb=picture_cache_mb,
             resize=resize,
-            store=self.cache / FOLDER,
+            store=Path(cache) / FOLDER,
         )
-        self.book = LabelBook(tasks)
+        self.splits = Splits(
+            source,
+            tasks,
+            tokens,
+            self.pictures,
+            Path(cache) / "tables",
+            BadRows(bad_pictures or bad_rows, max_bad_share).check(),
+            trusted_rows,
+            train_on_trusted,
+        )
         self.collator = Collator(
             tokens,
             self.pictures,
             visual_tokens={name: task.visual_tokens for name, task in tasks.items()},
-            book=self.book,
+            book=self.splits.book,
             separate=separate,
             chunk_tokens=chunk_tokens,
             pad_to_multiple=pad_to_multiple,
         )
-        self.ablations: dict[str, Sequence[Ablation]] = {"dev": [], "test": []}
-        self._split: dict[str, tuple[Rows, Rows]] = {}
-        self._tables: dict[tuple[str, str], Dataset] = {}
-
-    def views(self, split: str) -> list[View]:
-        """What is evaluated of a split: its tasks, then under ablations those that can be.
-
-        A task without a row in the split (a label that nothing there has) is left out.
-        """
-        tasks = [name for name in self.tasks if len(self.table(name, split))]
-        plain: list[View] = [(task, "none") for task in tasks]
-        return plain + [
-            (name, ablation)
-            for name in tasks
-            for ablation in self.ablations.get(split, [])
-            if self._bears(self.tasks[name], ablation)
-        ]
-
-    @staticmethod
-    def _bears(task: Task, ablation: Ablation) -> bool:
-        """Whether a task's queries have what the ablation takes, and something else besides."""
-        if ablation == "no_question" and not task.asked:
-            return False
-        return task.pictured or ablation not in OF_PICTURES
-
-    def table(self, task: str, split: str) -> Dataset:
-        """The prepared rows of a task's split, made on first use.
-
-        Raises:
-            ValueError: there are no rows, but for a task with a label outside of ``train``.
-        """
-        if (task, split) not in self._tables:
-            reader = self.source.reader(self.tasks[task].folder or task, split)
-            whole = prepare(
-                reader,
-                self.tasks[task],
-                self.tokens,
-                self.pictures,
-                self.cache / "tables",
-                self.bad_rows,
-                self.book.known(task),
-            )
-            table = self._tables[task, split] = self.book.stream(task, whole)
-            if not len(table) and split == "train":
-                raise ValueError(f"task {task}: {reader}: {self.book.missing(task, whole)}")
-            if not len(table):
-                log.info("task %s has no rows in %s: it is not evaluated there", task, split)
-        return self._tables[task, split]
-
-    def tables(self, split: str) -> dict[str, Dataset]:
-        """The prepared rows of all tasks."""
-        return {task: self.table(task, split) for task in self.tasks}
 
     def prepare_data(self) -> None:
         """Prepares all splits, in one process; the others find them in the cache."""
         for split in ("train", "dev", "test"):
-            self.tables(split)
-        self.fingerprint()
-
-    def fingerprint(self) -> dict[str, str]:
-        """``task/split`` -> fingerprint of what training and its validations read."""
-        return {
-            f"{task}/{split}": fingerprint(self.table(task, split))
-            for task in self.tasks
-            for split in ("train", "dev")
-        }
+            self.splits.tables(split)
+        self.splits.fingerprint()
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -214,81 +145,33 @@ class CurriculumDataModule(pl.LightningDataModule):
         """Micro-batches of this process from the trainer's current step on."""
         trainer = self.trainer
         assert trainer is not None
-        world, accumulate = trainer.world_size, trainer.accumulate_grad_batches
-        cells = world * accumulate
-        dataset = MultiTaskDataset({task: self._trained(task) for task in self.tasks})
-        rows = self.rows_per_task
-        default = rows if isinstance(rows, dict) else dict.fromkeys(self.tasks, rows)
-        own = {name: task.batch_size or default.get(name) for name, task in self.tasks.items()}
-        self._check_horizon(accumulate)
-        easy = [name for name, task in self.tasks.items() if task.easy_first]
-        self._steps = StepSampler(
-            {task: len(table) for task, table in dataset.tables.items()},
-            self.curriculum,
-            None if self.batch_size is None else self.batch_size * cells,
-            self.seed,
-            {name: count * cells for name, count in own.items() if count},
-            self.sampling,
-            {name: dataset.easy_first(name, self.seed) for name in easy},
-        )
-        sampler = MicroBatchSampler(
-            self._steps,
-            accumulate=accumulate,
-            rank=trainer.global_rank,
-            world=world,
-            max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
-            costs=dataset.costs_at,
+        dataset = MultiTaskDataset({task: self.splits.trained(task) for task in self.tasks})
+        self.train_rows.check_horizon(self.num_workers, trainer.accumulate_grad_batches)
+        sampler = self.train_rows.micro_batches(
+            dataset,
+            trainer.world_size,
+            trainer.global_rank,
+            trainer.accumulate_grad_batches,
+            trainer.max_steps,
         )
         sampler.start_at(trainer.global_step)
         return self._loader(dataset, sampler)
 
-    def _trained(self, task: str) -> Dataset:
-        """The rows of a task's training."""
-        table = self.table(task, "train")
-        if not self.train_on_trusted:
-            return table
-        trusted = self.table(task, "dev").select(self._dev_rows(task)[0])
-        return concatenate_datasets([table, trusted])
-
-    def resample(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
-        """Lets an adaptive sampling decide at the end of a window; see `AdaptiveSampling.decide`.
-
-        Returns:
-            Task -> factor.
-        """
-        assert isinstance(self.sampling, AdaptiveSampling) and self._steps is not None
-        tasks = self._steps.tasks
-        factors = self.sampling.decide(step, [values[task] for task in tasks])
-        self._steps.refresh()
-        return dict(zip(tasks, factors, strict=True))
-
-    def _check_horizon(self, accumulate: int) -> None:
-        """Shares must not change for batches that loaders have fetched already."""
-        if not isinstance(self.sampling, AdaptiveSampling):
-            return
-        # a worker has two batches under way, and the trainer asks for one more
-        ahead = -(-(2 * self.num_workers + 2) // accumulate)
-        if self.sampling.window < ahead:
-            raise ValueError(
-                f"data.sampling.window={self.sampling.window} is shorter than the {ahead} steps "
-                f"that {self.num_workers} workers fetch ahead; raise it, or use fewer workers"
-            )
-
     def state_dict(self) -> dict[str, Any]:
         """What the sampling has learnt, for the checkpoint."""
-        return {"sampling": self.sampling.state_dict()}
+        return {"sampling": self.train_rows.sampling.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self.sampling.load_state_dict(state_dict.get("sampling", {}))
+        self.train_rows.sampling.load_state_dict(state_dict.get("sampling", {}))
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader per view of ``dev``."""
-        return [self.eval_loader("dev", view, self.eval_rows) for view in self.views("dev")]
+        return [self.eval_loader("dev", view, self.eval_rows) for view in self.splits.views("dev")]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader per view of ``test``."""
-        return [self.eval_loader("test", view) for view in self.views("test")]
+        return [self.eval_loader("test", view) for view in self.splits.views("test")]
 
     def eval_loader(self, split: str, view: View, limit: int | None = None) -> DataLoader[Any]:
         """This process's rows of one task, short ones with short ones.
@@ -300,9 +183,10 @@ class CurriculumDataModule(pl.LightningDataModule):
                 pick all good or all bad pairs of a file in which they alternate.)
         """
         task, ablation = view
-        dataset = MultiTaskDataset({task: self.table(task, split)}, ablation, self._next(task))
+        table = self.splits.table(task, split)
+        dataset = MultiTaskDataset({task: table}, ablation, self._next(task))
         costs = dataset.costs(task)
-        free = np.arange(len(costs)) if split != "dev" else self._dev_rows(task)[1]
+        free = self.splits.evaluated(task, split)
         chosen = free[np.random.default_rng(0).permutation(len(free))[:limit]]
         rows = self._own(chosen[np.argsort(costs[chosen], kind="stable")])
         return self._loader(dataset, RowBatches(task, rows, self.eval_batch_size), only=task)
@@ -314,27 +198,10 @@ class CurriculumDataModule(pl.LightningDataModule):
         return None if other == task else other
 
     def trusted_batch(self) -> Batch:
-        """This process's share of all tasks' trusted rows, as one batch.
-
-        Raises:
-            ValueError: ``trusted_rows`` is 0.
-        """
-        if not self.trusted_rows or self.train_on_trusted:
-            raise ValueError(
-                "the weighting learns from trusted rows: set data.trusted_rows above 0 and "
-                "data.train_on_trusted to false"
-            )
-        dataset = MultiTaskDataset(self.tables("dev"))
-        rows = [(t, r) for t in self.tasks for r in self._own(self._dev_rows(t)[0]).tolist()]
+        """This process's share of all tasks' trusted rows, as one batch; see `Splits.trusted`."""
+        dataset = MultiTaskDataset(self.splits.tables("dev"))
+        rows = [(t, r) for t in self.tasks for r in self._own(self.splits.trusted(t)).tolist()]
         return self.collator(dataset.__getitems__(rows))
-
-    def _dev_rows(self, task: str) -> tuple[Rows, Rows]:
-        """Trusted rows, and those left to choose checkpoints by."""
-        if task not in self._split:
-            table = self.table(task, "dev")
-            count = self.trusted_rows if len(table) else 0
-            self._split[task] = trusted_split(table, count)
-        return self._split[task]
 
     def _own(self, rows: Rows) -> Rows:
         """This process's share of some rows."""

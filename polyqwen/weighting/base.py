@@ -1,6 +1,5 @@
 """What every weighting strategy shares: statistics of a window of steps, and the update of λ."""
 
-import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
@@ -10,12 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from polyqwen.weighting.checks import check_static
 from polyqwen.weighting.features import FeatureSketch
 from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.record import WeightUpdate
 from polyqwen.weighting.statistics import Decision, Statistics
+from polyqwen.weighting.window import WindowSums, sums_of
 
-_ROWS = ("loss_sum", "relative_sum", "loss_count", "batch_count", "skipped")
 _TINY = 1e-12  # stands for a loss at its lower bound where one divides by it
 
 
@@ -52,7 +52,7 @@ class Weighting(nn.Module, ABC):
     needs_trusted: ClassVar[bool] = False
 
     base: Tensor  # (T,)
-    window: Tensor  # (5, T), sums over all ranks up to the last sync
+    window: Tensor  # (5, T), `WindowSums` over all ranks up to the last sync
     pending: Tensor  # (5, T), sums of this rank since then
     kept: Tensor  # ()
     task_ids: Tensor  # (T,)
@@ -62,14 +62,7 @@ class Weighting(nn.Module, ABC):
         if eval_steps < 1:
             raise ValueError(f"weighting.eval_steps must be >= 1, got {eval_steps}")
         self.eval_steps = eval_steps
-        if not static:
-            raise ValueError("weighting.static is empty; give each task a weight")
-        for task, weight in static.items():
-            if not (weight > 0.0 and math.isfinite(weight)):
-                raise ValueError(
-                    f"weighting.static.{task} must be finite and > 0, got {weight}; "
-                    "to leave a task out, drop it from the tasks"
-                )
+        check_static(static)
         self.tasks = tuple(static)
         self.static = torch.tensor(list(static.values()), dtype=torch.float64)
         self.lower_bounds = torch.zeros_like(self.static)
@@ -78,7 +71,9 @@ class Weighting(nn.Module, ABC):
         self.sketch: FeatureSketch | None = None  # likewise, what the batch looks like
         self.lag = 0 if self.in_step else 1
         self.register_buffer("base", self.static.clone())
-        self.register_buffer("window", self.static.new_zeros(len(_ROWS), len(self.tasks)))
+        self.register_buffer(
+            "window", self.static.new_zeros(len(WindowSums._fields), len(self.tasks))
+        )
         self.register_buffer("pending", torch.zeros_like(self.window))
         self.register_buffer("kept", torch.tensor(0))
         self.register_buffer(
@@ -147,19 +142,9 @@ class Weighting(nn.Module, ABC):
         return (step + self.lag) % self.eval_steps == 0
 
     @property
-    def loss_sum(self) -> Tensor:
-        """Sum over the window's rows of loss · rows, (T,)."""
-        return self._row("loss_sum")
-
-    @property
-    def loss_count(self) -> Tensor:
-        """Rows of the window, (T,)."""
-        return self._row("loss_count")
-
-    @property
-    def skipped(self) -> Tensor:
-        """Losses of the window that were not finite, (T,)."""
-        return self._row("skipped")
+    def sums(self) -> WindowSums:
+        """What is known of the window on this rank."""
+        return WindowSums(*(self.window + self.pending))
 
     @torch.no_grad()
     def observe(self, losses: Tensor, counts: Tensor, chance: Tensor | None = None) -> None:
@@ -179,13 +164,7 @@ class Weighting(nn.Module, ABC):
                     f"{self.tasks}, got {tuple(value.shape)}"
                 )
         losses, counts, chance = (v.detach().to(self.base) for v in (losses, counts, chance))
-        present, finite = counts > 0, torch.isfinite(losses)
-        kept = present & finite
-        rows = torch.where(kept, counts, 0.0)
-        loss = torch.where(kept, losses, 0.0)  # before the product: NaN · 0 is NaN
-        relative = torch.where(chance > 0, loss / chance.clamp_min(1e-12), loss)
-        dropped = present & ~finite
-        self.pending += torch.stack([loss * rows, relative * rows, rows, kept, dropped])
+        self.pending += torch.stack(sums_of(losses, counts, chance))
 
     @torch.no_grad()
     def sync(self) -> None:
@@ -231,17 +210,17 @@ class Weighting(nn.Module, ABC):
 
     def _statistics(self, step: int, trusted: Tensor | None) -> Statistics:
         self.sync()
-        loss_sum, relative_sum, rows, batches, skipped = self.window.cpu().clone()
+        sums = WindowSums(*self.window.cpu().clone())
         self.window.zero_()
-        per_row = 1.0 / rows.clamp_min(1.0)
+        per_row = 1.0 / sums.rows.clamp_min(1.0)
         products = None if self.gram is None else self.gram.take()
         return Statistics(
             step=step,
-            loss=loss_sum * per_row,
-            relative=relative_sum * per_row,
-            rows=rows,
-            batches=batches,
-            skipped=skipped,
+            loss=sums.loss * per_row,
+            relative=sums.relative * per_row,
+            rows=sums.rows,
+            batches=sums.batches,
+            skipped=sums.skipped,
             gram=None if products is None else products.tasks,
             trusted=None if trusted is None else trusted.detach().cpu().double(),
             trusted_products=None if products is None else products.trusted,
@@ -286,9 +265,6 @@ class Weighting(nn.Module, ABC):
             named if of is None else {t: named[t] for t, o in zip(self.tasks, of, strict=True) if o}
         )
 
-    def _row(self, name: str) -> Tensor:
-        return (self.window + self.pending)[_ROWS.index(name)]
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Weighting":
         # Buffers follow the module to its device but keep their dtype: in bfloat16 a sum of counts
         # stops growing at 256.
@@ -302,26 +278,3 @@ class Weighting(nn.Module, ABC):
                 f"{self.tasks}; keep tasks and order, or load without the weighting's state"
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def scaled(weights: Tensor, active: Tensor, old: Tensor, normalize: str) -> Tensor:
-    """Weights of the active tasks, (T,), the others' left as they are.
-
-    "sum_to_T" scales the active ones to sum to their number, so that the strategy does not change
-    the learning rate; "none" leaves them. Weights whose sum is not positive have no such scale.
-    """
-    total = float(weights[active].sum())
-    if normalize == "sum_to_T" and total > 0.0:
-        weights = weights * int(active.sum()) / total
-    return torch.where(active, weights, old)
-
-
-def check(valid: bool, name: str, value: object, allowed: str) -> None:
-    """Raises `ValueError` for an argument of a strategy that is out of its range."""
-    if not valid:
-        raise ValueError(f"weighting.{name} must be {allowed}, got {value!r}")
-
-
-def check_normalize(normalize: str) -> None:
-    """As `check`, for the argument that many strategies share."""
-    check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import check
 from polyqwen.weighting.by_gradient.base import GradientWeighting
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.gram import Gram
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, check_normalize, scaled
+from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Gram
+from polyqwen.weighting.scaling import check_normalize, scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 ZERO = 1e-12  # a gradient this much shorter than the longest is none

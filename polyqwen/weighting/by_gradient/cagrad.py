@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import check
 from polyqwen.weighting.by_gradient.base import GradientWeighting
 from polyqwen.weighting.by_gradient.quadratic import shortest
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.gram import Gram
 
 

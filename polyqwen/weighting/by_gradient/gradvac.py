@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import check
 from polyqwen.weighting.by_gradient.base import GradientWeighting, cosines
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.draws import step_generator
 from polyqwen.weighting.gram import Gram
 

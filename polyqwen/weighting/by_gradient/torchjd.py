@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import check
 from polyqwen.weighting.by_gradient.base import GradientWeighting
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.draws import step_seed
 from polyqwen.weighting.gram import Gram
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, check
+from polyqwen.weighting.base import Weighting
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.statistics import Decision, Statistics
 
 

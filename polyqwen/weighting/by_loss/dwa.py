@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, check, scaled
+from polyqwen.weighting.base import Weighting
+from polyqwen.weighting.checks import check
+from polyqwen.weighting.scaling import scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 

@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, scaled
+from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.draws import step_generator
+from polyqwen.weighting.scaling import scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, check
+from polyqwen.weighting.base import Weighting
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.interval import AdaptiveInterval
 from polyqwen.weighting.statistics import Decision, Statistics
 

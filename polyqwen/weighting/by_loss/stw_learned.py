@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import check
 from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.statistics import Decision, Statistics
 
 

@@ -7,9 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting, check, check_normalize, scaled
+from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_gradient.base import cosines, with_gradient
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.gram import Gram
+from polyqwen.weighting.scaling import check_normalize, scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 

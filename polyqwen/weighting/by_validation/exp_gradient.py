@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import check
 from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.gram import Gram
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from polyqwen.weighting.base import check
 from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.gram import Gram
 
 MODES = ("cosine", "sign")

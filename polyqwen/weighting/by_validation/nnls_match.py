@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import check
 from polyqwen.weighting.by_gradient.quadratic import nonnegative_minimum
 from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.gram import Gram
 
 

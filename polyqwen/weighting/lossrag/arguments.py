@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyqwen.losses.library import FAMILIES
-from polyqwen.weighting.base import check
+from polyqwen.weighting.checks import check
 from polyqwen.weighting.lossrag.context import CONTEXTS
 
 AIMS = ("mean", "anchor")
