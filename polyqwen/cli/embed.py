@@ -152,6 +152,8 @@ def _rows(path: Path, text: str, image: str, root: Path | None) -> Iterator["Ent
 
     pictures = Pictures(root or path.parent)  # keeps the rows' pictures within
     for where, record in READERS[path.suffix](path):
+        if isinstance(record, ValueError):
+            raise record
         own, picture = record.get(text), record.get(image)
         if not own and not picture:
             columns = ", ".join(sorted(record))
