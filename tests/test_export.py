@@ -260,6 +260,8 @@ def test_the_card_tells_how_to_use_the_model(configure: Configure, tmp_path: Pat
         ["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=tmp_path / "card", check=False
     )
     assert sums.returncode == 0
+    modes = {path.stat().st_mode for path in (tmp_path / "card").rglob("*") if path.is_file()}
+    assert len(modes) == 1  # who may read one file may read the model
     assert AutoTokenizer.from_pretrained(tmp_path / "card").convert_tokens_to_ids("<ocr>") > 0
     again = subprocess.run(
         [*command, str(tmp_path / "card")], capture_output=True, text=True, cwd=ROOT
