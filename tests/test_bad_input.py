@@ -112,7 +112,7 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
     "foundation not in the run": ("task=[ocr]", ("foundation", "curriculum=single_phase")),
     "target outside": ("losses.ocr._target_=os.system", ("_target_", "os.system", "polyqwen.*")),
     "target by a detour": (
-        "losses.ocr._target_=polyqwen.data.beside.os.system",
+        "losses.ocr._target_=polyqwen.data.readers.jsonl.os.system",
         ("_target_", "os.system", "not allowed"),
     ),
     "misspelt target": (

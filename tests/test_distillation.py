@@ -21,6 +21,7 @@ from polyqwen import EmbeddingModel
 from polyqwen.__main__ import main
 from polyqwen.cli.build import build
 from polyqwen.cli.train import train
+from polyqwen.data.pictures import Pictures
 from polyqwen.data.prepare import read_examples
 from polyqwen.data.sources import FolderSource
 from polyqwen.data.task import Task
@@ -114,7 +115,9 @@ def read(tmp_path: Path, rows: list[dict[str, Any]]) -> list[tuple[str, Example 
     (tmp_path / "t").mkdir()
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "t" / "train.jsonl").write_text(text)
-    return list(read_examples(FolderSource(tmp_path).reader("t", "train"), TASK, {}))
+    return list(
+        read_examples(FolderSource(tmp_path).reader("t", "train"), TASK, Pictures(tmp_path), {})
+    )
 
 
 TASK = Task(FIELDS, prefix="<x>")
@@ -145,7 +148,7 @@ def test_a_table_of_fixed_lists_is_read(tmp_path: Path) -> None:
     table = pa.table({"a": ["x", "y"], "b": ["z", "z"], "v": vectors})
     pq.write_table(table, tmp_path / "t" / "train.parquet")
     task = Task({k: v for k, v in FIELDS.items() if v != "w"}, prefix="<x>")
-    found = read_examples(FolderSource(tmp_path).reader("t", "train"), task, {})
+    found = read_examples(FolderSource(tmp_path).reader("t", "train"), task, Pictures(tmp_path), {})
     assert [e.teacher_query for _, e in found if isinstance(e, Example)] == [
         (1.0, 0.0),
         pytest.approx((0.6, 0.8)),

@@ -151,7 +151,7 @@ def test_every_target_of_the_shipped_files_is_allowed() -> None:
     for file in (ROOT / "conf").rglob("*.yaml"):
         visit(yaml.safe_load(file.read_text()))
     assert len(found) > 60
-    for target in found:
+    for target in found - {node["_target_"] for node in CALLBACKS.values()}:  # see `check_hydra`
         allowed_signature(target)
 
 
