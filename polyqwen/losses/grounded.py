@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.info_nce import InfoNCELoss
+from polyqwen.losses.info_nce import InfoNCELoss, inner_temperature
 from polyqwen.losses.triplet import TripletLoss
 from polyqwen.losses.types import LossOutput, Pairs
 
@@ -25,6 +25,7 @@ class GroundedLoss(nn.Module):
     """
 
     lower_bound: ClassVar[float] = 0.0
+    temperature = inner_temperature()
 
     def __init__(
         self,
@@ -38,15 +39,6 @@ class GroundedLoss(nn.Module):
         self.triplet_weight = checks.not_negative("triplet_weight", triplet_weight)
         self.info_nce = InfoNCELoss(temperature, symmetric)
         self.triplet = TripletLoss(margin, given_only)
-
-    @property
-    def temperature(self) -> float:
-        """τ of the inner InfoNCE."""
-        return self.info_nce.temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self.info_nce.temperature = value
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Both terms over the same rows."""

@@ -1,7 +1,7 @@
 """Contrastive loss over in-batch documents and hard negatives."""
 
 import warnings
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -89,3 +89,16 @@ def _cross_entropy(logits: Tensor, mask: Tensor, weight: Tensor) -> tuple[Tensor
         weighted_mean(everything - logits.diagonal(), weight),
         weighted_mean(chance, weight.detach()),
     )
+
+
+def inner_temperature() -> property:
+    """The ``temperature`` of a loss that is the one of the `InfoNCELoss` in its ``info_nce``."""
+
+    def read(loss: Any) -> float:
+        value: float = loss.info_nce.temperature
+        return value
+
+    def write(loss: Any, value: float) -> None:
+        loss.info_nce.temperature = value
+
+    return property(read, write)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import nn
 
 from polyqwen.losses.cosine import CosineLoss
-from polyqwen.losses.info_nce import InfoNCELoss
+from polyqwen.losses.info_nce import InfoNCELoss, inner_temperature
 from polyqwen.losses.types import LossOutput, Pairs
 
 
@@ -24,20 +24,12 @@ class InstructionLoss(nn.Module):
     """
 
     lower_bound: ClassVar[float] = 0.0
+    temperature = inner_temperature()
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()
         self.info_nce = InfoNCELoss(temperature, symmetric)
         self.cosine = CosineLoss()
-
-    @property
-    def temperature(self) -> float:
-        """τ of the inner InfoNCE."""
-        return self.info_nce.temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self.info_nce.temperature = value
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Both terms over the same rows."""

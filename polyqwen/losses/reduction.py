@@ -1,7 +1,11 @@
 """Means that stay defined, with a graph, when nothing counts."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from polyqwen.losses.types import Pairs
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -18,3 +22,15 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 def mean(values: Tensor) -> Tensor:
     """Plain mean; zero with a graph where there are no values."""
     return values.sum() / max(values.numel(), 1)
+
+
+def mean_of_sides(side: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], pairs: Pairs) -> Tensor:
+    """Mean of what ``side`` makes of queries and of documents, without those it knows nothing of.
+
+    Args:
+        side: embeddings (B, D) and their keys (B,) -> a scalar, and whether it is defined.
+        pairs: of one task.
+    """
+    sides = [side(pairs.query, pairs.query_key), side(pairs.document, pairs.document_key)]
+    value, known = (torch.stack(parts) for parts in zip(*sides, strict=True))  # (2,), (2,)
+    return weighted_mean(value, known)

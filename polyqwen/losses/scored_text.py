@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.info_nce import InfoNCELoss
+from polyqwen.losses.info_nce import InfoNCELoss, inner_temperature
 from polyqwen.losses.rank_hinge import PairwiseRankLoss
 from polyqwen.losses.score_mse import ScoreMSELoss
 from polyqwen.losses.types import LossOutput, Pairs
@@ -35,6 +35,7 @@ class ScoredTextLoss(nn.Module):
     """
 
     lower_bound: ClassVar[float] = 0.0
+    temperature = inner_temperature()
 
     def __init__(
         self,
@@ -58,15 +59,6 @@ class ScoredTextLoss(nn.Module):
         self.info_nce = InfoNCELoss(temperature, symmetric)
         self.score_mse = ScoreMSELoss()
         self.rank = PairwiseRankLoss(checks.not_negative("rank_margin", rank_margin))
-
-    @property
-    def temperature(self) -> float:
-        """τ of the inner InfoNCE."""
-        return self.info_nce.temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self.info_nce.temperature = value
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """All terms over the same rows; raises ValueError where the pairs have no scores."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import weighted_mean
+from polyqwen.losses.reduction import mean_of_sides
 from polyqwen.losses.similarity import cosine_matrix, first_occurrence
 from polyqwen.losses.types import LossOutput, Pairs
 
@@ -39,12 +39,7 @@ class UniformityLoss(nn.Module):
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean of the sides that have two different contents."""
-        sides = [
-            self._side(pairs.query, pairs.query_key),
-            self._side(pairs.document, pairs.document_key),
-        ]
-        value, known = (torch.stack(parts) for parts in zip(*sides, strict=True))  # (2,), (2,)
-        total = weighted_mean(value, known)
+        total = mean_of_sides(self._side, pairs)
         return LossOutput(total, {"uniformity": total.detach()}, total.new_zeros(()))
 
     def _side(self, embedding: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:

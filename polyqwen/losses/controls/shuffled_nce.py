@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from polyqwen.losses.info_nce import InfoNCELoss
+from polyqwen.losses.info_nce import InfoNCELoss, inner_temperature
 from polyqwen.losses.similarity import negative_mask
 from polyqwen.losses.types import LossOutput, Pairs
 
@@ -25,19 +25,11 @@ class ShuffledNCELoss(nn.Module):
     """
 
     lower_bound: ClassVar[float] = 0.0
+    temperature = inner_temperature()
 
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__()
         self.info_nce = InfoNCELoss(temperature)
-
-    @property
-    def temperature(self) -> float:
-        """τ of the inner InfoNCE."""
-        return self.info_nce.temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self.info_nce.temperature = value
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over the rows that have a wrong partner."""
