@@ -59,7 +59,7 @@ def draw(
                 axis.set_title(title)
                 _verdict(axis, [there for _, there in mine])
             _legend(axes[-1])
-        save(figure, out)
+        save(figure, out, colours=128)
 
 
 def _verdict(axis: Any, ends: list[bool]) -> None:

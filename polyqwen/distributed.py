@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from polyqwen.data.batch import TaskBatch
 
 _INDICES = ("query", "document", "negative")  # point at contents: shifted behind other ranks'
+_VECTORS = ("teacher_query", "teacher_document")
+_FLOATS = ("score", *_VECTORS)
 
 
 def world_size() -> int:
@@ -121,26 +123,33 @@ def gather_batch(
 
 
 class _Sizes(NamedTuple):
-    """What a rank tells of a task: rows, hard negatives, whether there are scores and labels."""
+    """What a rank tells of a task.
+
+    Rows, hard negatives, whether there are scores and labels, lengths of a teacher's vectors of
+    queries and documents.
+    """
 
     rows: int
     negatives: int
     scored: int
     labelled: int
+    of_query: int
+    of_document: int
 
     def columns(self) -> list[int]:
         """Lengths of the columns of a `TaskBatch`, 0 for those that are None."""
-        rows, negatives, scored, labelled = self
-        return [rows] * 5 + [rows * scored] + [negatives] * 3 + [rows * labelled]
+        rows, negatives, *widths = self
+        scored, *others = (rows * width for width in widths)
+        return [rows] * 5 + [scored] + [negatives] * 3 + others
 
 
 def _header(batch: TaskBatch | None) -> _Sizes:
     if batch is None or not len(batch.query):
-        return _Sizes(0, 0, 0, 0)
+        return _Sizes(0, 0, 0, 0, 0, 0)
     negatives = 0 if batch.negative is None else len(batch.negative)
-    return _Sizes(
-        len(batch.query), negatives, int(batch.score is not None), int(batch.label is not None)
-    )
+    known = (batch.score, batch.label, batch.teacher_query, batch.teacher_document)
+    widths = (0 if column is None else column[0].numel() for column in known)
+    return _Sizes(len(batch.query), negatives, *widths)
 
 
 def _sizes(header: Sequence[int]) -> list[_Sizes]:
@@ -154,10 +163,10 @@ def _length(header: Sequence[int]) -> int:
 
 
 def _pack(batch: TaskBatch) -> Tensor:
-    """All columns as one row of int64; scores by their bits."""
-    if batch.score is not None:
-        batch = batch._replace(score=batch.score.view(torch.int32).long())
-    return torch.cat([column for column in batch if column is not None])
+    """All columns as one row of int64; floats by their bits."""
+    bits = {n: c.view(torch.int32).long() for n in _FLOATS if (c := getattr(batch, n)) is not None}
+    columns = batch._replace(**bits)
+    return torch.cat([column.flatten() for column in columns if column is not None])
 
 
 def _unpack(flat: Tensor, sizes: _Sizes, shift: int) -> tuple[TaskBatch, Tensor]:
@@ -165,10 +174,13 @@ def _unpack(flat: Tensor, sizes: _Sizes, shift: int) -> tuple[TaskBatch, Tensor]
     lengths = sizes.columns()
     columns = flat[: sum(lengths)].split(lengths)
     batch = TaskBatch(*(c if n else None for c, n in zip(columns, lengths, strict=True)))  # type: ignore[arg-type]  # None only where it may be
-    if batch.score is not None:
-        batch = batch._replace(score=batch.score.int().view(torch.float32))
+    floats = {
+        n: c.int().view(torch.float32) for n in _FLOATS if (c := getattr(batch, n)) is not None
+    }
+    for name in floats.keys() & set(_VECTORS):
+        floats[name] = floats[name].view(sizes.rows, -1)
     moved = {n: c + shift for n in _INDICES if (c := getattr(batch, n)) is not None}
-    return batch._replace(**moved), flat[sum(lengths) :]
+    return batch._replace(**moved, **floats), flat[sum(lengths) :]
 
 
 def _join(parts: list[TaskBatch]) -> TaskBatch:

@@ -89,6 +89,8 @@ class EmbeddingModule(pl.LightningModule):
         self.gradient_norm = GradientNorm()
         self._seen = ViewMetrics({task: self.metric(task) for task in self.tasks})
         self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
+        # published weights come in evaluation mode, without dropout, and Lightning would keep it
+        self.train()
 
     @property
     def step(self) -> int:

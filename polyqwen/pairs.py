@@ -50,6 +50,8 @@ def select(embeddings: Tensor, rows: TaskBatch) -> Pairs:
         negative_key=rows.negative_key,
         negative_row=rows.negative_row,
         label=rows.label,
+        teacher_query=rows.teacher_query,
+        teacher_document=rows.teacher_document,
     )
 
 

@@ -23,6 +23,7 @@ from polyqwen.losses.margin_mse import MarginMSELoss
 from polyqwen.losses.matryoshka import MatryoshkaLoss
 from polyqwen.losses.pearson import PearsonLoss
 from polyqwen.losses.rank_hinge import PairwiseRankLoss
+from polyqwen.losses.relational_kl import RelationalKLLoss
 from polyqwen.losses.score_huber import ScoreHuberLoss
 from polyqwen.losses.score_mse import ScoreMSELoss
 from polyqwen.losses.scored_text import ScoredTextLoss
@@ -40,6 +41,7 @@ class Case(NamedTuple):
     build: Callable[[], nn.Module]
     oracle: Callable[[Pairs], float]
     scored: bool = False
+    taught: bool = False
 
 
 CASES = {
@@ -89,6 +91,9 @@ CASES = {
     "similarity_kl": Case(
         lambda: SimilarityKLLoss(0.2), lambda p: slow.similarity_kl(p, 0.2), scored=True
     ),
+    "relational_kl": Case(
+        lambda: RelationalKLLoss(0.2), lambda p: slow.relational_kl(p, 0.2), taught=True
+    ),
     "margin_mse": Case(MarginMSELoss, slow.margin_mse, scored=True),
     "alignment": Case(AlignmentLoss, lambda p: slow.alignment(p, 2.0)),
     "alignment_linear": Case(lambda: AlignmentLoss(1.0), lambda p: slow.alignment(p, 1.0)),
@@ -130,15 +135,21 @@ def random_pairs(
     query, document, negative = key.split([rows, rows, extra])
     # Keys are hashes: large, of either sign, in no order.
     hashed = torch.randint(-(2**62), 2**62, (len(pool),), generator=generator)
+    score = torch.randint(5, (rows,), generator=generator) / 4.0
+    negative_row = torch.randint(rows, (extra,), generator=generator) if extra else None
+    teacher = torch.randn(len(pool), 3, generator=generator)  # of another width
+    teacher = nn.functional.normalize(teacher, dim=1)
     return Pairs(
         query=pool[query],
         document=pool[document],
         query_key=hashed[query],
         document_key=hashed[document],
-        score=torch.randint(5, (rows,), generator=generator) / 4.0,
+        score=score,
         negative=pool[negative] if extra else None,
         negative_key=hashed[negative] if extra else None,
-        negative_row=torch.randint(rows, (extra,), generator=generator) if extra else None,
+        negative_row=negative_row,
+        teacher_query=teacher[query],
+        teacher_document=teacher[document],
     )
 
 
@@ -158,8 +169,10 @@ def leaves(p: Pairs) -> list[Tensor]:
 def degenerate() -> dict[str, Pairs]:
     p = random_pairs(4, 3, seed=0)
     none = torch.zeros(0, dtype=torch.int64)
+    taught = {f: getattr(p, f) for f in ("teacher_query", "teacher_document")}
     empty = Pairs(p.query[:0], p.document[:0], none, none, p.score[:0])
-    one = Pairs(*(x[:1] for x in p[:5]))
+    empty = empty._replace(**{f: x[:0] for f, x in taught.items()})
+    one = Pairs(*(x[:1] for x in p[:5]))._replace(**{f: x[:1] for f, x in taught.items()})
     given = {f: getattr(p, f) for f in ("negative", "negative_key", "negative_row")}
     same = torch.zeros(4, dtype=torch.int64)
     return {

@@ -181,6 +181,29 @@ def similarity_kl(p: Pairs, tau: float, same_query: bool = False) -> float:
     return mean(values)
 
 
+def relational_kl(p: Pairs, tau: float) -> float:
+    known = [
+        (z, t, key)
+        for side in ("query", "document")
+        if getattr(p, f"teacher_{side}") is not None
+        for z, t, key in zip(
+            getattr(p, side),
+            getattr(p, f"teacher_{side}"),
+            getattr(p, f"{side}_key").tolist(),
+            strict=True,
+        )
+    ]
+    values = []
+    for z, t, key in known:
+        others = [(a, b) for a, b, other in known if other != key]
+        rows = [
+            [math.exp(dot(one, pair[i]) / tau) for pair in others] for i, one in ((1, t), (0, z))
+        ]
+        goal, ours = ([x / sum(row) for x in row] for row in rows)
+        values.append(sum(a * math.log(a / b) for a, b in zip(goal, ours, strict=True)))
+    return mean(values)
+
+
 def margin_mse(p: Pairs, same_query: bool = False) -> float:
     s, x = p.score.tolist(), similarity(p)
     return mean(

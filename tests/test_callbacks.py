@@ -192,10 +192,16 @@ def test_nothing_but_nan_stops_the_run(configure: Configure) -> None:
         fit(configure(*QUIET, *SHORT, "callbacks.nonfinite.max_bad_steps=3"), Poison(set(range(9))))
 
 
+def test_a_run_that_ends_before_the_switch_forgot_nothing(configure: Configure) -> None:
+    trainer, _ = fit(configure(*QUIET, *SHORT, "curriculum.switch_step=8"))
+    monitor = next(c for c in trainer.callbacks if isinstance(c, ForgettingMonitor))
+    assert monitor.at_switch is not None and not monitor.measured
+
+
 def test_forgetting_is_the_fall_since_the_switch(configure: Configure, tmp_path: Path) -> None:
     trainer, _ = fit(configure(*QUIET, *SHORT))
     monitor = next(c for c in trainer.callbacks if isinstance(c, ForgettingMonitor))
-    assert monitor.at_switch is not None and monitor.now is not None
+    assert monitor.at_switch is not None and monitor.now is not None and monitor.measured
     falls = [
         r["val/text_pair/forgetting"] for r in logged(tmp_path) if "val/text_pair/forgetting" in r
     ]

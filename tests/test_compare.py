@@ -210,6 +210,28 @@ def test_tasks_that_not_all_runs_have_are_left_out(tmp_path: Path, capsys: Any) 
     assert "left out of everything" in capsys.readouterr().out
 
 
+def test_labels_count_by_macro_f1_and_texts_without_not_at_all(tmp_path: Path) -> None:
+    for name, f1 in (("a", 0.5), ("b", 0.75)):
+        folder = write_run(tmp_path / name, 0, 0.25, 0.0, {"weighting": name})
+        results = json.loads((folder / "results.json").read_text())
+        labelled = {"loss": 2.0, "accuracy": 0.9, "macro_f1": f1}
+        results["trained"] = {
+            "text_pair": {"spearman": 0.25},
+            "intent": labelled,
+            "text_unlabelled": {"rows": 64, "uniformity": -1.0},
+        }
+        results["chance"] = {"text_pair": {}, "intent": {"macro_f1": 0.1}}
+        (folder / "results.json").write_text(json.dumps(results))
+    board = compare([tmp_path])
+    assert board.metrics == {"text_pair": "spearman", "intent": "macro_f1"}
+    assert [row.score.mean for row in board.rows] == [0.5, 0.375]
+    assert board.chance.score.mean == pytest.approx(0.05)
+    written = (tmp_path / "leaderboard" / "leaderboard.md").read_text()
+    assert "intent F1" in written and "text_unlabelled" not in written
+    with (tmp_path / "leaderboard" / "runs.csv").open() as file:
+        assert [line["intent"] for line in csv.DictReader(file)] == ["0.5", "0.75"]
+
+
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "polyqwen", "compare", *map(str, arguments)]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)

@@ -39,6 +39,8 @@ def global_batch(rows: int, extra: int, seed: int) -> tuple[Tensor, TaskBatch]:
         negative_key=hashed[kind[negative]],
         negative_row=torch.randint(rows, (extra,), generator=generator),
         label=torch.randint(3, (rows,), generator=generator),
+        teacher_query=F.normalize(torch.randn(2 * rows, 3, generator=generator))[kind[query]],
+        teacher_document=None,
     )
     return pool[kind], batch
 
@@ -61,6 +63,7 @@ def shard(contents: Tensor, batch: TaskBatch, rows: slice) -> tuple[Tensor, Task
         negative_key=batch.negative_key[given] if len(negative) else None,
         negative_row=batch.negative_row[given] - first if len(negative) else None,
         label=batch.label[rows],
+        teacher_query=batch.teacher_query[rows],
     )
     return contents[needed], own
 

@@ -1,6 +1,7 @@
 """Exported folders: read back here and by sentence-transformers to equal vectors."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,6 +61,8 @@ def exported(configure: Configure, tmp_path: Path) -> Callable[..., tuple[Embedd
         "model/tuning=lora",
         "model/tuning=dora",
         "model/tuning=last_layers",
+        "model/sharing=soft",
+        "model/sharing=adapters",
     ],
 )
 def test_pictures_and_texts_come_out_equal_everywhere(
@@ -94,6 +97,39 @@ def test_a_model_of_several_widths(
             np.testing.assert_allclose(found, wanted, atol=1e-5)
             own = again.encode(inputs, task="ocr", truncate_dim=width)
             np.testing.assert_allclose(own, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("sharing", ["soft", "adapters"])
+def test_parts_of_tasks_with_one_prefix(
+    exported: Callable[..., tuple[EmbeddingModel, Path]], sharing: str, tmp_path: Path
+) -> None:
+    tasks = ("task=[text_pair,topic,sentiment]", "weighting=static", f"model/sharing={sharing}")
+    model, folder = exported(*TEXT, *tasks)
+    again = EmbeddingModel.load(folder, device="cpu")
+    theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
+    theirs.save(str(tmp_path / "again"))
+    shutil.copy(folder / "modeling_polyqwen.py", tmp_path / "again")
+    saved = SentenceTransformer(str(tmp_path / "again"), trust_remote_code=True, device="cpu")
+    wanted = {task: model.encode(TEXTS, task=task) for task in model.tasks}
+    assert np.abs(wanted["topic"] - wanted["sentiment"]).max() > 1e-3  # with the same prefix
+    for task, vectors in wanted.items():
+        np.testing.assert_allclose(again.encode(TEXTS, task=task), vectors, atol=1e-6)
+        for other in (theirs, saved):
+            np.testing.assert_allclose(
+                other.encode(TEXTS, prompt_name=task), vectors, atol=1e-5, err_msg=task
+            )
+
+
+def test_adapters_of_another_model_are_refused(
+    exported: Callable[..., tuple[EmbeddingModel, Path]],
+) -> None:
+    _, folder = exported("model/sharing=adapters")
+    weights = load_file(folder / "adapters.safetensors")
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name][:1]}, folder / "adapters.safetensors")
+    write_sums(folder)
+    with pytest.raises(ValueError, match=r"adapters\.safetensors does not fit its model"):
+        EmbeddingModel.load(folder)
 
 
 def test_saved_again_by_sentence_transformers_it_stays_the_same(
@@ -150,8 +186,9 @@ def test_what_a_folder_cannot_hold_is_refused(configure: Configure, tmp_path: Pa
     labels = ("model=tiny_text", "task=[text_pair,topic]", "curriculum=single_phase")
     labels = (*labels, "weighting=static", "callbacks.boost=null", "model/sharing=adapters")
     parts = make_run(configure, tmp_path / "parts", *labels)
-    with pytest.raises(ValueError, match="whose encoder is a AdaptedEncoder cannot be exported"):
-        export(parts, tmp_path / "out")
+    for way in ("plain", "onnx"):
+        with pytest.raises(ValueError, match="AdaptedEncoder cannot be exported this way"):
+            export(parts, tmp_path / "out", **{way: True})
     with pytest.raises(ValueError, match="not the folder of a run"):
         export(tmp_path, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["parts", "run"]  # nothing half written
@@ -223,6 +260,8 @@ def test_the_card_tells_how_to_use_the_model(configure: Configure, tmp_path: Pat
         ["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=tmp_path / "card", check=False
     )
     assert sums.returncode == 0
+    modes = {path.stat().st_mode for path in (tmp_path / "card").rglob("*") if path.is_file()}
+    assert len(modes) == 1  # who may read one file may read the model
     assert AutoTokenizer.from_pretrained(tmp_path / "card").convert_tokens_to_ids("<ocr>") > 0
     again = subprocess.run(
         [*command, str(tmp_path / "card")], capture_output=True, text=True, cwd=ROOT

@@ -18,19 +18,21 @@ from tests.conftest import ROOT
 from tests.loss_cases import degenerate, random_pairs
 from tests.test_conf import binds, composed, targets
 
-LIBRARIES = ("embedding", "misleading")
+LIBRARIES = ("embedding", "misleading", "distillation")
 NODES = {
     name: OmegaConf.to_container(composed(f"library={name}").library, resolve=True)
     for name in LIBRARIES
 }
 CANDIDATES: dict[str, Candidate] = {
-    name: instantiate(node, _convert_="all") for name, node in NODES["misleading"].items()
+    name: instantiate(node, _convert_="all")
+    for name, node in (NODES["misleading"] | NODES["distillation"]).items()
 }
 every_candidate = pytest.mark.parametrize("name", CANDIDATES)
 BARE = {  # what a batch lacks for each need
     "negatives": {"negative": None, "negative_key": None, "negative_row": None},
     "scores": {"score": None},
     "teacher": {"score": None},
+    "vectors": {"teacher_query": None, "teacher_document": None},
 }
 
 
@@ -39,7 +41,7 @@ def full() -> Pairs:
 
 
 def bare() -> Pairs:
-    return full()._replace(**BARE["negatives"], **BARE["scores"])
+    return full()._replace(**{f: x for lack in BARE.values() for f, x in lack.items()})
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -65,13 +67,14 @@ def test_the_libraries_hold_what_they_should() -> None:
     assert {name: misleading[name] for name in embedding} == embedding
     controls = {name for name, candidate in CANDIDATES.items() if candidate.control}
     assert controls == set(misleading) - set(embedding) and len(controls) == 6
+    assert set(NODES["distillation"]) == {"relational_kl"}
     assert {c.needs for c in CANDIDATES.values()} == set(NEEDS) - {"labels"}
     assert len({str(node["loss"]) for node in misleading.values()}) == len(misleading)
 
 
 def test_the_page_on_losses_names_them_all() -> None:
     page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
-    used = {node["_target_"] for _, node in targets(NODES["misleading"])}
+    used = {node["_target_"] for nodes in NODES.values() for _, node in targets(nodes)}
     rows = {target.rpartition("losses.")[2].removeprefix("controls.") for target in used}
     assert len(rows) > 20
     missing = {row for row in rows - {"library.Candidate"} if f"| `{row}`" not in page}
@@ -106,7 +109,7 @@ def test_a_candidate_without_what_it_needs_is_not_available(name: str) -> None:
     if candidate.needs == "negatives":  # nothing to say
         assert candidate.loss(p).total == 0
     else:
-        with pytest.raises(ValueError, match="field `score`"):
+        with pytest.raises(ValueError, match=r"field `score`|fields `teacher_query`"):
             candidate.loss(p)
 
 

@@ -104,6 +104,13 @@ def test_no_value_is_below_the_lower_bound(name: str, seed: int, contents: int |
     assert total >= loss.lower_bound - 1e-9
 
 
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.taught])
+def test_missing_vectors_of_a_teacher_are_an_error(name: str) -> None:
+    bare = random_pairs(3, 0, seed=0)._replace(teacher_query=None, teacher_document=None)
+    with pytest.raises(ValueError, match="fields `teacher_query`, `teacher_document`"):
+        CASES[name].build()(bare)
+
+
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.scored])
 def test_missing_scores_are_an_error(name: str) -> None:
     with pytest.raises(ValueError, match="field `score`"):

@@ -1,19 +1,21 @@
 """The module: what a training step computes, and that every part of it is trained."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts, build
+from polyqwen.cli.build import Parts, build, build_trainer
 from polyqwen.data.batch import Batch
 from polyqwen.data.dataset import MultiTaskDataset
 from polyqwen.module import EmbeddingModule
 from polyqwen.optimization import adamw, decays
 from polyqwen.pairs import select, similarity_gap
-from tests.conftest import Configure
+from tests.conftest import ROOT, Configure
 
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")
 
@@ -146,3 +148,37 @@ def test_tasks_losses_and_metrics_must_agree(parts: Parts) -> None:
             metrics=dict(model.metrics.items()),
             optimizer=model.optimizer,
         )
+
+
+class Modes(pl.Callback):
+    """Whether the encoder's parts are in training mode, at each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, bool]] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: object) -> None:
+        self.seen.append({n: m.training for n, m in pl_module.encoder.named_modules()})
+
+
+@pytest.mark.parametrize(
+    ("tiny", "published"), [("tiny_text", "bge_large"), ("tiny", "qwen2_vl_2b")]
+)
+def test_published_weights_are_trained_with_dropout(
+    configure: Configure, tmp_path: Path, tiny: str, published: str
+) -> None:
+    """Hugging Face hands them out in evaluation mode; a frozen vision tower stays in it."""
+    text = ["task=[text_pair]", "curriculum=single_phase", "curriculum.total_steps=2"]
+    first = build(configure(f"model={tiny}", *text)).model.encoder
+    first.model.save_pretrained(tmp_path / "published")
+    options = [f"model={published}", f"model.encoder.name={tmp_path / 'published'}"]
+    options.append(f"model.tokens.tokenizer={ROOT / 'polyqwen/assets/tiny_tokenizer'}")
+    revisions = ["model.encoder.revision=null", "model.tokens.revision=null"]
+    cfg = configure(*options, *revisions, *text, f"run_dir={tmp_path / 'run'}")
+    parts, trainer, modes = build(cfg), build_trainer(cfg), Modes()
+    trainer.callbacks.append(modes)
+    trainer.fit(parts.model, datamodule=parts.data)
+    assert len(modes.seen) == 2
+    for seen in modes.seen:
+        vision = {name for name in seen if name.startswith("model.visual")}
+        assert {name for name, training in seen.items() if not training} == vision
+    assert bool(vision) is (tiny == "tiny")

@@ -69,6 +69,20 @@ def test_candidates_train_all_tasks_with_pairs() -> None:
         further_losses(values("cosent"))
 
 
+def test_a_candidate_that_needs_vectors_trains_tasks_that_have_some() -> None:
+    own = values("a", "b")
+    distilled = node("relational_kl.RelationalKLLoss", "vectors", "distillation")
+    own["library"]["relational_kl"] = distilled
+    with pytest.raises(ConfigError, match=r"\+tasks\.a\.fields\.teacher_query=COLUMN"):
+        further_losses(own)
+    own["tasks"]["b"]["fields"] = {**own["tasks"]["b"]["fields"], "teacher_document": "v"}
+    assert further_losses(own) == {
+        "a_cosent": Further("a", "cosent"),
+        "b_cosent": Further("b", "cosent"),
+        "relational_kl": Further("b", "relational_kl"),
+    }
+
+
 def test_the_weighting_is_told_of_them() -> None:
     told = weighting_node(values("a"))
     assert told["static"] == {"a": 1.5, "topic": 1.0, "cosent": 1.5}

@@ -18,7 +18,7 @@ from polyqwen.reporting.gallery_list import gallery_image
 from polyqwen.reporting.gallery_text import gallery_markdown
 from polyqwen.reporting.histograms import plot_similarity_histogram
 from polyqwen.reporting.history import by_metric, by_task, read_history, smooth
-from polyqwen.reporting.style import OTHER_COLOURS, TASK_COLOURS, task_colours
+from polyqwen.reporting.style import OTHER_COLOURS, TASK_COLOURS, reduce_colours, task_colours
 from polyqwen.reporting.table import markdown_table, print_results, results_table, table_rows
 from polyqwen.reporting.text import display_width, drawable, wrap_text
 
@@ -175,6 +175,22 @@ def test_histogram(tmp_path: Path) -> None:
     assert_picture(same)
     with pytest.raises(ValueError, match="no finite non-matching"):
         plot_similarity_histogram(matching, [math.nan], "empty", tmp_path / "c.png")
+
+
+def test_a_palette_keeps_thin_lines_apart(tmp_path: Path) -> None:
+    colours = [(0, 114, 178), (0, 158, 115), (213, 94, 0), (230, 159, 0), (204, 121, 167)]
+    shades = np.tile(np.linspace(90, 255, 600).astype(np.uint8)[:, None], (1, 600))
+    picture = np.repeat(shades[:, :, None], 3, axis=2)
+    for i, colour in enumerate(colours):
+        picture[:, 100 * (i + 1)] = colour
+    Image.fromarray(picture).save(tmp_path / "few.png")
+    reduce_colours(tmp_path / "few.png", 64)
+    with Image.open(tmp_path / "few.png") as image:
+        assert image.mode == "P" and len(image.getcolors() or []) <= 64
+        found = np.asarray(image.convert("RGB")).astype(int)
+    for i, colour in enumerate(colours):
+        assert np.abs(found[:, 100 * (i + 1)] - colour).max() <= 8, colour
+    assert np.abs(found - picture).mean() < 4
 
 
 def test_wrap_text() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from polyqwen.cli.report.sweep_end import write_sweep_page
 from tests.conftest import REAL, ROOT
 
 SMALL = [
@@ -135,7 +136,7 @@ def test_label_tasks_train_and_evaluate(folder: Path, cache: Path, tmp_path: Pat
 
 
 def test_a_sweep_makes_one_run_per_value(folder: Path, cache: Path, tmp_path: Path) -> None:
-    run(
+    text = run(
         "train.py",
         "-m",
         "weighting.alpha.text_pair=0.2,0.27",
@@ -150,6 +151,33 @@ def test_a_sweep_makes_one_run_per_value(folder: Path, cache: Path, tmp_path: Pa
     assert [(tmp_path / job / "results.json").is_file() for job in ("0", "1")] == [True, True]
     configs = [(tmp_path / job / "config.yaml").read_text() for job in ("0", "1")]
     assert "text_pair: 0.2\n" in configs[0] and "text_pair: 0.27\n" in configs[1]
+    assert f"page of the sweep: {tmp_path}/report.html" in text.splitlines()
+    page = (tmp_path / "report.html").read_text()
+    assert ">alpha.text_pair=0.2<" in page and ">alpha.text_pair=0.27<" in page
+
+
+def test_a_sweep_that_a_run_ended_leaves_the_page_of_the_others(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    data = ["data=folder", f"data.root={folder}", f"data_cache={cache}"]
+    own = ["init_from=null,/nowhere.ckpt", "baseline=false", "ablations=[]"]
+    text = run("train.py", "-m", *own, *data, *SMALL, f"hydra.sweep.dir={tmp_path}", ok=False)
+    assert "there is no checkpoint /nowhere.ckpt" in text
+    page = (tmp_path / "report.html").read_text()
+    assert "1 variants, 1 finished runs" in page and "have not begun" in page
+
+
+def test_a_page_that_cannot_be_written_is_a_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_sweep_page(tmp_path)
+    assert capfd.readouterr() == ("", "")  # no run finished: there is nothing to be said
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "results.json").write_text("{}")
+    write_sweep_page(tmp_path)
+    said = capfd.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert "no report.html of the sweep was written: ValueError: " in said.err
 
 
 @pytest.mark.parametrize(

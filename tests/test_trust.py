@@ -13,7 +13,7 @@ import yaml
 from polyqwen.cli.loading import load_run
 from polyqwen.cli.pins import warn_of_unpinned
 from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.cli.strict.hydra_node import check_hydra
+from polyqwen.cli.strict.hydra_node import CALLBACKS, check_hydra
 from polyqwen.cli.strict.nodes import check_nodes
 from polyqwen.cli.strict.targets import allowed_signature
 from polyqwen.cli.strict.texts import check_texts
@@ -199,6 +199,9 @@ def test_known_launchers_and_sweepers_may_be_used(node: dict[str, Any]) -> None:
         ({"launcher": SLURM, "job": {"name": "a\ntouch x"}}, r"hydra\.job\.name.*one line"),
         ({"launcher": SLURM, "sweep": {"dir": "a/${stamp:}"}}, r"hydra\.sweep\.dir=logs/NAME"),
         ({"launcher": {**SLURM, "x": EVIL}}, r"launcher\.x\._target_"),
+        ({"callbacks": {"sweep_page": EVIL}}, r"hydra\.callbacks"),
+        ({"callbacks": {**CALLBACKS, "x": EVIL}}, r"hydra\.callbacks"),
+        ({"callbacks": {"sweep_page": {**CALLBACKS["sweep_page"], "x": 1}}}, r"hydra\.callbacks"),
         ({"sweeper": {**TPE, "custom_search_space": "os.system"}}, "custom_search_space"),
         ({"sweeper": {**TPE, "storage": "mysql://host/x"}}, r"sweeper\.storage.*sqlite"),
         ({"sweeper": {**TPE, "sampler": EVIL}}, r"sweeper\.sampler\._target_"),

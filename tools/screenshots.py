@@ -55,17 +55,21 @@ def main() -> None:
     parser.add_argument("sweep", type=Path, help="folder of a sweep of finished runs")
     parser.add_argument("--to", type=Path, default=IMAGES, help="folder to write")
     parser.add_argument("--only", default="", help="part of the names of the pictures wanted")
+    parser.add_argument("--suffix", default="", help="put behind the pictures' names")
     given = parser.parse_args()
     run = next((p.parent for p in sorted(given.sweep.glob("*/results.json"))), None)
     if run is None:
         parser.error(f"{given.sweep} has no finished run")
+    table = 230 + 36 * len(list(given.sweep.glob("*/results.json")))  # a line each
     with Chromium() as browser:
         for sweep, folder in ((False, run), (True, given.sweep)):
             shots = [s for s in SHOTS if s.sweep is sweep and given.only in s.name]
             if shots:
                 with tensorboard(folder) as address:
                     for shot in shots:
-                        of_tensorboard(browser, address, shot, given.to)
+                        height = max(shot.height, table) if sweep else shot.height
+                        own = shot._replace(name=f"{shot.name}{given.suffix}", height=height)
+                        of_tensorboard(browser, address, own, given.to)
         if given.only in "report":
             of_reports(browser, given.sweep, run, given.to)
 

@@ -18,14 +18,21 @@ class ForgettingMonitor(pl.Callback):
         self.task, self.metric, self.switch_step = task, metric, switch_step
         self.at_switch: float | None = None
         self.now: float | None = None
+        self.passed = False
 
-    def state_dict(self) -> dict[str, float | None]:
+    def state_dict(self) -> dict[str, float | bool | None]:
         """The value at the switch, for the checkpoint."""
-        return {"at_switch": self.at_switch, "now": self.now}
+        return {"at_switch": self.at_switch, "now": self.now, "passed": self.passed}
 
-    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
+    def load_state_dict(self, state_dict: dict[str, float | bool | None]) -> None:
         """The value at the switch, from the checkpoint."""
         self.at_switch, self.now = state_dict["at_switch"], state_dict["now"]
+        self.passed = bool(state_dict.get("passed", True))
+
+    @property
+    def measured(self) -> bool:
+        """Whether the task was measured before the switch and after it."""
+        return self.at_switch is not None and self.passed
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remembers the last value before the switch; afterwards logs the difference to it."""
@@ -37,6 +44,7 @@ class ForgettingMonitor(pl.Callback):
         if pl_module.step <= self.switch_step:
             self.at_switch = self.now
         elif self.at_switch is not None:
+            self.passed = True
             fall = {f"val/{self.task}/forgetting": self.at_switch - self.now}
             for logger in trainer.loggers:
                 logger.log_metrics(fall, step=pl_module.step)

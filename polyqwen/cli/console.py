@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 
 from rich.console import Console
 
@@ -19,3 +20,8 @@ def quiet_lightning() -> None:
         logger.propagate = True
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(lambda record: "litlogger" not in record.getMessage())
+    for message in (
+        r".*isinstance\(treespec, LeafSpec\)",  # of torch to Lightning, which walks through batches
+        r"Found \d+ module\(s\) in eval mode",  # a frozen vision tower, on purpose
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -90,7 +90,7 @@ def _carry_over(trainer: pl.Trainer, checkpoint: Path) -> None:
 def _forgetting(trainer: pl.Trainer) -> dict[str, Any] | None:
     """What `ForgettingMonitor` saw; None in a run without a switch or a validation before it."""
     for callback in callbacks_of(trainer):
-        if isinstance(callback, ForgettingMonitor) and callback.at_switch is not None:
+        if isinstance(callback, ForgettingMonitor) and callback.measured:
             return {
                 "task": callback.task,
                 "metric": callback.metric,

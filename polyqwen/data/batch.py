@@ -28,6 +28,8 @@ class TaskBatch(NamedTuple):
         negative_key: (K,) int64, or None.
         negative_row: (K,) int64, position in the batch of the row each was given for, or None.
         label: (B,) int64 classes, or None for a task without a label.
+        teacher_query: (B, K) float32, a teacher's unit vectors of the queries, or None.
+        teacher_document: (B, K) float32, or None.
     """
 
     query: Tensor
@@ -40,6 +42,8 @@ class TaskBatch(NamedTuple):
     negative_key: Tensor | None
     negative_row: Tensor | None
     label: Tensor | None = None
+    teacher_query: Tensor | None = None
+    teacher_document: Tensor | None = None
 
 
 class Batch(NamedTuple):

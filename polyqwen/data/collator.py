@@ -223,6 +223,8 @@ class Collator:
             negative_key=_column([side.key for _, side in negatives]) if negatives else None,
             negative_row=_column([i for i, _ in negatives]) if negatives else None,
             label=_column(labels) if labels else None,
+            teacher_query=_vectors([row.teacher_query for row in rows]),
+            teacher_document=_vectors([row.teacher_document for row in rows]),
         )
 
 
@@ -241,6 +243,12 @@ def mrope_positions(length: int, start: int, grid: tuple[int, int]) -> NDArray[n
     rest = length - start - down * across
     after = np.tile(np.arange(rest) + start + max(down, across), (3, 1))
     return np.concatenate([before, picture, after], axis=1)
+
+
+def _vectors(values: Sequence[Sequence[float] | None]) -> Tensor | None:
+    """(B, K), or None for a task without vectors."""
+    known = [vector for vector in values if vector is not None]
+    return torch.tensor(known, dtype=torch.float32) if known else None
 
 
 def _column(values: list[int]) -> Tensor:

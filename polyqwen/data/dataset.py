@@ -38,6 +38,8 @@ class Row(NamedTuple):
     negatives: tuple[Side, ...]
     score: float | None
     labels: Mapping[str, str] = {}
+    teacher_query: Sequence[float] | None = None
+    teacher_document: Sequence[float] | None = None
 
 
 class MultiTaskDataset(Dataset[Row]):
@@ -81,6 +83,8 @@ class MultiTaskDataset(Dataset[Row]):
             negatives=tuple(_side(negative) for negative in record["negatives"]),
             score=record["score"],
             labels=json.loads(record["labels"]),
+            teacher_query=record["teacher_query"],
+            teacher_document=record["teacher_document"],
         )
 
     def __getitems__(self, addresses: Sequence[tuple[str, int]]) -> list[Row]:

@@ -26,7 +26,7 @@ from polyqwen.data.types import Content, Example, PictureError, RowError
 from polyqwen.files import written
 
 log = logging.getLogger(__name__)
-VERSION = 3  # raise when the columns or their meaning change
+VERSION = 4  # raise when the columns or their meaning change
 ROWS, CHARACTERS = 1000, 16 << 20  # tokenised at a time
 # Rows and bytes of a record batch. Opening a table reads the header of each of its batches, so few
 # large ones keep that short; preparing holds one of them.
@@ -53,6 +53,8 @@ SCHEMA = pa.schema(
         ("difficulty", pa.float32()),
         ("info", pa.string()),  # JSON: its keys differ from task to task
         ("cost", pa.int32()),
+        ("teacher_query", pa.list_(pa.float32())),
+        ("teacher_document", pa.list_(pa.float32())),
     ]
 )
 
@@ -114,6 +116,7 @@ def read_examples(
     reader: Reader, task: Task, pictures: Pictures, classes: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, Example | RowError]]:
     """The rows of a split; a bad one stands there as its error."""
+    length: int | None = None
     for where, record in reader:
         if isinstance(record, RowError):
             yield where, record
@@ -121,6 +124,7 @@ def read_examples(
         try:
             example = task.example(_unpacked(record, task, pictures, where), where)
             check_classes(example.labels or {}, classes, where)
+            length = _common_length(example, length, where)
         except RowError as error:
             yield where, error
         else:
@@ -134,6 +138,15 @@ def _unpacked(record: Record, task: Task, pictures: Pictures, where: str) -> Rec
         return {**record, **{name: pictures.named(record[name]) for name in columns}}
     except PictureError as error:
         raise RowError(where, f"picture {error.kind}", str(error)) from error
+
+
+def _common_length(example: Example, length: int | None, where: str) -> int | None:
+    """The length of all vectors of a split; raises RowError for a row with another."""
+    for vector in (example.teacher_query, example.teacher_document):
+        if vector is not None and len(vector) != (length := length or len(vector)):
+            what = f"a teacher's vector has {len(vector)} numbers, those before it {length}"
+            raise RowError(where, "vector of another length", what)
+    return length
 
 
 def _tables(
@@ -227,6 +240,8 @@ def _row(
         "difficulty": example.difficulty,
         "info": json.dumps(example.info or {}, ensure_ascii=False),
         "cost": cost,
+        "teacher_query": example.teacher_query,
+        "teacher_document": example.teacher_document,
     }
 
 

@@ -14,6 +14,7 @@ from polyqwen.data.values import (
     number_of,
     score_of,
     text_of,
+    vector_of,
 )
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ FIELDS = (
     "turns",
     "labels",
     "difficulty",
+    "teacher_query",
+    "teacher_document",
 )
 PICTURES = ("query_image", "document_image")  # those of the fields that hold pictures
 
@@ -39,8 +42,9 @@ class Task:
             negatives (a list of texts; the column may be missing), score (a number in [0, 1]),
             turns (a list of {question, answer}; the last answer is the document, all before it the
             query), labels (a mapping of label to class, in which a missing label is a missing key,
-            or the class of ``label`` itself; the document is the query) and difficulty (a number,
-            for ``easy_first``).
+            or the class of ``label`` itself; the document is the query), difficulty (a number,
+            for ``easy_first``), teacher_query and teacher_document (lists of numbers: a teacher's
+            vectors, for `RelationalKLLoss`; any length, the same in all rows).
         prefix: marks the task's inputs, such as ``<ocr>``.
         share: rows of this task relative to the others' in a mixed batch, > 0.
         batch_size: rows of this task in every batch of a process; None divides ``data.batch_size``
@@ -137,6 +141,8 @@ class Task:
             difficulty=None
             if difficulty is None
             else self._read(number_of, columns, "difficulty", where),
+            teacher_query=self._vector(columns, "teacher_query", where),
+            teacher_document=self._vector(columns, "teacher_document", where),
             info={
                 name: text_of(record[name], name, where)
                 for name in self.info
@@ -157,6 +163,11 @@ class Task:
         self, read: Callable[[Any, str, str], T], columns: Mapping[str, Any], field: str, where: str
     ) -> T:
         return read(columns.get(field), self.fields.get(field, field), where)
+
+    def _vector(
+        self, columns: Mapping[str, Any], field: str, where: str
+    ) -> tuple[float, ...] | None:
+        return self._read(vector_of, columns, field, where) if field in self.fields else None
 
     def _content(self, columns: Mapping[str, Any], side: str, where: str) -> Content:
         content = Content(

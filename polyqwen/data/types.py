@@ -35,6 +35,8 @@ class Example(NamedTuple):
         labels: class names by label; a missing label is a missing key.
         difficulty: for an order from easy to hard; None where the task has none.
         info: free columns carried along for reports (``lang``, ``source``).
+        teacher_query: a teacher's vector of the query, of unit norm.
+        teacher_document: the same of the document; both of one teacher, so equally long.
     """
 
     query: Content
@@ -44,6 +46,8 @@ class Example(NamedTuple):
     labels: Mapping[str, str] | None = None
     difficulty: float | None = None
     info: Mapping[str, str] | None = None
+    teacher_query: tuple[float, ...] | None = None
+    teacher_document: tuple[float, ...] | None = None
 
 
 class RowError(ValueError):

@@ -7,9 +7,12 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from polyqwen.data.types import RowError
 
 MAX_NEGATIVES = 1000  # of a row
+MAX_NUMBERS = 65_536  # of a vector
 # C0 and C1 but for tab, line feed and carriage return: a terminal obeys them, a reader sees nothing
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -69,6 +72,25 @@ def score_of(value: Any, column: str, where: str) -> float:
         what = f"{column}={brief(value)} lies outside [0, 1]; rescale it"
         raise RowError(where, "score outside [0, 1]", what, column)
     return score
+
+
+def vector_of(value: Any, column: str, where: str) -> tuple[float, ...]:
+    """A list of finite numbers, not all of them zero, brought to unit norm."""
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_NUMBERS:
+        raise _wrong(value, column, where, f"must be a list of 1 to {MAX_NUMBERS:,} numbers")
+    try:
+        vector = np.array(value, dtype=np.float64)  # (K,)
+    except (TypeError, ValueError, OverflowError):
+        vector = np.empty((0, 0))
+    if vector.ndim != 1:
+        raise _wrong(value, column, where, "must be a list of numbers")
+    if len(bad := np.flatnonzero(~np.isfinite(vector))):
+        what = f"{column}[{bad[0]}]={brief(value[bad[0]])} is not a finite number"
+        raise RowError(where, "no number", what, column)
+    if not (largest := np.abs(vector).max()):
+        raise RowError(where, "zero vector", f"{column} is all zeros: it has no direction", column)
+    vector /= largest  # before squares could overflow
+    return tuple((vector / np.linalg.norm(vector)).tolist())
 
 
 def negatives_of(value: Any, column: str, where: str) -> list[str]:

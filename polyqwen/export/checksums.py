@@ -10,6 +10,9 @@ SUMS = "SHA256SUMS"
 def write_sums(folder: Path) -> None:
     """Names and SHA-256 of all files, as ``sha256sum -c SHA256SUMS`` reads them."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
+    (folder / SUMS).touch()
+    for path in files:  # safetensors lets nobody else read what it writes
+        path.chmod((folder / SUMS).stat().st_mode)
     lines = [f"{hash_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, cast
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from polyqwen import __version__
 from polyqwen.data.pictures import Pictures
 from polyqwen.data.tokens import Tokens
 from polyqwen.export.checksums import check_sums
+from polyqwen.export.parts import adapted, save_network, shared, tell_apart, without_copy
 from polyqwen.inference.model import EmbeddingModel
+from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.models.pooling import AttentionPooling, ClsPooling, LastTokenPooling, MeanPooling
 from polyqwen.models.projection import IdentityProjection, ResidualProjection
 from polyqwen.models.qwen2_5_vl import Qwen2_5_VLEncoder
@@ -68,6 +69,7 @@ class Head(NamedTuple):
     pooling: str
     projection: str
     num_queries: int
+    parts: int = 0  # projections, one for each task
 
 
 def save(model: EmbeddingModel, folder: Path) -> dict[str, Any]:
@@ -79,12 +81,13 @@ def save(model: EmbeddingModel, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the model has parts that the folder cannot hold.
     """
-    encoder, head = exportable(model)
+    encoder, head = exportable(model, parts=True)
     folder.mkdir(parents=True)
-    network = cast(PreTrainedModel, encoder.model)
-    network.save_pretrained(folder)
+    adapters = save_network(encoder.model, folder)
     save_tokenizer(model.tokens, folder)
-    settings = model_settings(model, encoder)
+    settings = model_settings(model, encoder) | {"adapters": adapters}
+    if adapters or head.parts:
+        tell_apart(settings["frames"])
     write_json(folder / SETTINGS, settings)
     (folder / HEAD).mkdir()
     write_json(folder / HEAD / "config.json", head._asdict())
@@ -119,13 +122,16 @@ def load(folder: Path) -> EmbeddingModel:
     encoder = ENCODERS[settings["encoder"]].from_pretrained(
         str(folder), vocabulary=vocabulary, **cut
     )
+    adapters = settings.get("adapters")  # absent in folders of before
+    if adapters is not None:
+        encoder = adapted(encoder, adapters, len(settings["frames"]), folder)
     head = Head(**json.loads((folder / HEAD / "config.json").read_text(encoding="utf-8")))
     pooling, projection = _head(head)
     weights = load_file(folder / HEAD / "model.safetensors")
     back = {theirs: ours for ours, theirs in NAMES.items()}
     weights = {_renamed(name, back): value for name, value in weights.items()}
     for part, module in (("pooling", pooling), ("projection", projection)):
-        own = {n.removeprefix(f"{part}."): v for n, v in weights.items() if n.startswith(part)}
+        own = {n.replace(f"{part}.", "", 1): v for n, v in weights.items() if f"{part}." in n}
         try:
             module.load_state_dict(own, strict=True)
         except RuntimeError as error:
@@ -138,13 +144,22 @@ def load(folder: Path) -> EmbeddingModel:
         pictures=_geometry(settings),
         tasks={name: frame["visual_tokens"] for name, frame in settings["frames"].items()},
         default_task=settings["default_task"],
+        separate=adapters is not None,
     )
 
 
-def exportable(model: EmbeddingModel) -> tuple[Any, Head]:
-    """Encoder and head of a model; ValueError if a folder cannot hold them."""
-    encoder = cast(Any, model.network["encoder"])
+def exportable(model: EmbeddingModel, parts: bool = False) -> tuple[Any, Head]:
+    """Encoder and head of a model; ValueError if a folder cannot hold them.
+
+    Args:
+        model: to be written.
+        parts: whether it may have some for each task, from model/sharing.
+    """
     pooling, projection = model.network["pooling"], model.network["projection"]
+    copies = len(projection.copies) if isinstance(projection, PartedProjection) else 0
+    encoder = cast(Any, model.network["encoder"])
+    if parts:
+        encoder, projection = shared(encoder, projection)
     for kind, module, known in (
         ("encoder", encoder, tuple(ENCODERS.values())),
         ("pooling", pooling, tuple(POOLINGS)),
@@ -152,13 +167,12 @@ def exportable(model: EmbeddingModel) -> tuple[Any, Head]:
     ):
         if type(module) not in known:
             raise ValueError(
-                f"a model whose {kind} is a {type(module).__name__} cannot be exported; "
-                "EmbeddingModel.load reads it from the run's folder (parts per task come from "
-                "model/sharing)"
+                f"a model whose {kind} is a {type(module).__name__} cannot be exported this way; "
+                "parts per task, from model/sharing, need an export without --plain and --onnx"
             )
     queries = len(pooling.queries) if isinstance(pooling, AttentionPooling) else 0
     kinds = POOLINGS[type(pooling)], PROJECTIONS[type(projection)]
-    return encoder, Head(encoder.hidden_size, model.dimension, *kinds, queries)
+    return encoder, Head(encoder.hidden_size, model.dimension, *kinds, queries, copies)
 
 
 def _head(head: Head) -> tuple[nn.Module, nn.Module]:
@@ -166,7 +180,8 @@ def _head(head: Head) -> tuple[nn.Module, nn.Module]:
     projection_class = {name: kind for kind, name in PROJECTIONS.items()}[head.projection]
     queries = {"num_queries": head.num_queries} if head.pooling == "attention" else {}
     pooling = pooling_class(head.hidden_size, **queries)
-    return pooling, projection_class(head.hidden_size, head.output_size)
+    projection = projection_class(head.hidden_size, head.output_size)
+    return pooling, PartedProjection(projection, head.parts, 0.0) if head.parts else projection
 
 
 def model_settings(model: EmbeddingModel, encoder: Any) -> dict[str, Any]:
@@ -253,9 +268,10 @@ def _prefixed(module: nn.Module, part: str) -> dict[str, Tensor]:
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:
-    """A weight's name with its beginning exchanged."""
+    """A weight's name with its beginning exchanged; that of a copy stays one."""
+    name, copy = without_copy(name)
     known = next(k for k in names if name == k or name.startswith(f"{k}."))
-    return names[known] + name.removeprefix(known)
+    return copy + names[known] + name.removeprefix(known)
 
 
 def write_json(path: Path, value: Any) -> None:

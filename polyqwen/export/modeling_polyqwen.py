@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
 from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.modules.module import Module
 from torch import Tensor, nn
@@ -30,12 +31,15 @@ class PolyqwenTransformer(InputModule):
         model: the Hugging Face model.
         tokenizer: its tokenizer, with the prefixes.
         settings: content of polyqwen.json.
+        adapters: content of adapters.safetensors: of each task, for some layers.
     """
 
     config_file_name = "polyqwen.json"
     save_in_root = True
 
-    def __init__(self, model: Any, tokenizer: Any, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, settings: dict[str, Any], adapters: Any = None
+    ) -> None:
         super().__init__()
         self.model: Any = model
         self.tokenizer, self.settings = tokenizer, settings
@@ -43,6 +47,12 @@ class PolyqwenTransformer(InputModule):
         self.by_prompt = {frame["prompt"]: name for name, frame in self.frames.items()}
         self.added = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
         self.takes = set(inspect.signature(model.forward).parameters)
+        self.adapters, self.part = set(adapters or {}), None  # (B,) whose task's each row gets
+        for name, value in (adapters or {}).items():
+            layer = model.get_submodule(name.rpartition(".")[0])
+            layer.register_buffer(name.rpartition(".")[2], value, persistent=False)
+            if name.endswith(".down"):
+                layer.register_forward_hook(self._adapt)
 
     @property
     def modalities(self) -> list[Any]:
@@ -55,7 +65,8 @@ class PolyqwenTransformer(InputModule):
         """Framed ids, mask and patches of the inputs; ``prompt`` is a task's prefix."""
         # encode_query and encode_document name a side as the task
         name = task if task in self.frames else self.by_prompt.get(prompt or "")
-        frame = self.frames[name or self.settings["default_task"]]
+        name = name or self.settings["default_task"]
+        frame, part = self.frames[name], list(self.frames).index(name)
         contents = [_text_and_image(one) for one in inputs]
         ids, patches, grids = [], [], []
         for text, image in contents:
@@ -75,6 +86,7 @@ class PolyqwenTransformer(InputModule):
             "attention_mask": torch.tensor(
                 [[1] * len(one) + [0] * (longest - len(one)) for one in ids]
             ),
+            "part": torch.full((len(ids),), part),
         }
         if grids:
             pad = self.settings["pictures"]["tokens"][1]
@@ -86,8 +98,15 @@ class PolyqwenTransformer(InputModule):
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Adds ``token_embeddings``, (B, L, H)."""
         given = {name: value for name, value in features.items() if name in self.takes}
+        self.part = features.get("part")
         features["token_embeddings"] = self.model(**given).last_hidden_state
         return features
+
+    def _adapt(self, layer: Any, given: Any, out: Tensor) -> Tensor:
+        """y = W x + b + (α/r) · U_p D_p x."""
+        down, up = layer.down[self.part].mT, layer.up[self.part].mT  # (B, in, r), (B, r, out)
+        own = self.settings["adapters"]
+        return out + own["alpha"] / own["rank"] * (given[0] @ down @ up)
 
     def _encode(self, text: str) -> list[int]:
         """Ids of a text, cut; a spelled-out special token stays plain text."""
@@ -136,6 +155,9 @@ class PolyqwenTransformer(InputModule):
         self.model.save_pretrained(output_path)
         self.save_tokenizer(output_path)
         self.save_config(output_path)
+        if self.adapters:
+            own = {n: x.cpu() for n, x in self.model.named_buffers() if n in self.adapters}
+            save_file(own, f"{output_path}/adapters.safetensors", metadata={"format": "pt"})
 
     @classmethod
     def load(cls, model_name_or_path: str, **given: Any) -> "PolyqwenTransformer":
@@ -143,6 +165,8 @@ class PolyqwenTransformer(InputModule):
         names = ("subfolder", "token", "cache_folder", "revision", "local_files_only")
         hub = {name: given[name] for name in names if given.get(name)}
         settings = cls.load_config(model_name_or_path, **hub)
+        found = settings.get("adapters") and "adapters.safetensors"
+        adapters = found and load_file(str(cls.load_file_path(model_name_or_path, found, **hub)))
         hub |= {"cache_dir": hub.pop("cache_folder")} if "cache_folder" in hub else {}
         model, report = AutoModel.from_pretrained(
             model_name_or_path, output_loading_info=True, **hub, **(given.get("model_kwargs") or {})
@@ -155,7 +179,7 @@ class PolyqwenTransformer(InputModule):
             )
         processing = given.get("processor_kwargs") or {}
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **hub, **processing)
-        return cls(model, tokenizer, settings)
+        return cls(model, tokenizer, settings, adapters)
 
 
 class PolyqwenHead(Module):
@@ -167,6 +191,7 @@ class PolyqwenHead(Module):
         pooling: attention, mean, cls or last_token.
         projection: residual or identity.
         num_queries: learned queries of the attention pooling.
+        parts: number of projections, one for each task; 0: one for all.
     """
 
     config_keys: ClassVar[list[str]] = [
@@ -175,6 +200,7 @@ class PolyqwenHead(Module):
         "pooling",
         "projection",
         "num_queries",
+        "parts",
     ]
 
     def __init__(
@@ -184,15 +210,19 @@ class PolyqwenHead(Module):
         pooling: str,
         projection: str,
         num_queries: int = 0,
+        parts: int = 0,
     ) -> None:
         super().__init__()
+        one = (hidden_size, output_size, "cls", projection)  # a pooling without weights
+        self.copies = nn.ModuleList(PolyqwenHead(*one) for _ in range(parts))
         self.hidden_size, self.output_size = hidden_size, output_size
         self.pooling, self.projection, self.num_queries = pooling, projection, num_queries
+        self.parts = parts
         weights: dict[str, nn.Module] = {}
         if pooling == "attention":
             self.queries = nn.Parameter(torch.zeros(num_queries, hidden_size))
             weights["pool_output"] = nn.Linear(num_queries * hidden_size, hidden_size)
-        if projection == "residual":
+        if projection == "residual" and not parts:
             weights["hidden"] = nn.Linear(hidden_size, output_size)
             weights["output"] = nn.Linear(output_size, output_size)
             weights["norm"] = nn.LayerNorm(output_size)
@@ -204,12 +234,20 @@ class PolyqwenHead(Module):
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Adds ``sentence_embedding``, (B, D), without unit norm."""
         pooled = self._pool(features["token_embeddings"], features["attention_mask"].bool())
-        if self.projection == "residual":
-            inner = self.layers["output"](F.gelu(self.layers["hidden"](pooled)))
-            short = self.layers["shortcut"](pooled) if "shortcut" in self.layers else pooled
-            pooled = self.alpha * self.layers["norm"](inner) + (1.0 - self.alpha) * short
-        features["sentence_embedding"] = pooled
+        features["sentence_embedding"] = self._project(pooled, features.get("part"))
         return features
+
+    def _project(self, pooled: Tensor, part: Any) -> Tensor:
+        """(B, H) -> (B, D); by the copy of each row's task, where there are several."""
+        if self.parts:
+            heads: list[Any] = list(self.copies)
+            each = torch.stack([head._project(pooled, part) for head in heads])  # (T, B, D)
+            return each[part, torch.arange(len(part), device=part.device)]
+        if self.projection == "identity":
+            return pooled
+        inner = self.layers["output"](F.gelu(self.layers["hidden"](pooled)))
+        short = self.layers["shortcut"](pooled) if "shortcut" in self.layers else pooled
+        return self.alpha * self.layers["norm"](inner) + (1.0 - self.alpha) * short
 
     def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, L, H), (B, L) -> (B, H)."""

@@ -48,9 +48,9 @@ def save_onnx(model: EmbeddingModel, folder: Path) -> None:
     Raises:
         ValueError: the packages for it are not installed, or the model has parts per task.
     """
+    exportable(model)
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
         raise ValueError(f"--onnx needs {' and '.join(missing)}; pip install {' '.join(missing)}")
-    exportable(model)
     path = folder / FILE
     path.parent.mkdir()
     network = TextPath(model.network).eval()

@@ -6,7 +6,7 @@ from torch import nn
 
 from polyqwen.losses.types import LossOutput, Pairs
 
-NEEDS = ("pairs", "negatives", "scores", "teacher", "labels")
+NEEDS = ("pairs", "negatives", "scores", "teacher", "vectors", "labels")
 FAMILIES = (
     "contrastive",  # matching against other documents
     "margin",  # hinges between similarities
@@ -27,7 +27,7 @@ class Candidate(nn.Module):
         loss: from `Pairs` to `LossOutput`.
         needs: what a batch must hold beside its pairs: "pairs" (nothing more), "negatives" (given
             hard ones), "scores", "teacher" (similarities to distil, which we read from the scores:
-            see `similarity_kl`) or "labels".
+            see `similarity_kl`), "vectors" (a teacher's) or "labels".
         family: what the loss looks at, one of `FAMILIES`.
         control: misleads on purpose, see `polyqwen.losses.controls`.
 
@@ -81,4 +81,6 @@ def available(loss: nn.Module, pairs: Pairs) -> bool:
         return pairs.negative is not None and len(pairs.negative) > 0
     if loss.needs in ("scores", "teacher"):
         return pairs.score is not None
+    if loss.needs == "vectors":
+        return pairs.teacher_query is not None or pairs.teacher_document is not None
     return loss.needs == "pairs"

@@ -23,6 +23,8 @@ class Pairs(NamedTuple):
         negative_row: (K,) int64, the row each hard negative was given for, or None.
         label: (B,) int64 classes, or None for tasks without a label; with labels the document is
             the query.
+        teacher_query: (B, K) unit vectors that a teacher gave the queries, or None.
+        teacher_document: (B, K), the same of the documents, or None.
     """
 
     query: Tensor
@@ -34,6 +36,8 @@ class Pairs(NamedTuple):
     negative_key: Tensor | None = None
     negative_row: Tensor | None = None
     label: Tensor | None = None
+    teacher_query: Tensor | None = None
+    teacher_document: Tensor | None = None
 
 
 class LossOutput(NamedTuple):

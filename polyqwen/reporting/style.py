@@ -83,9 +83,28 @@ def panels(count: int, width: float = 4.2, height: float = 2.8) -> "tuple[Figure
     return figure, axes[:count]
 
 
-def save(figure: "Figure", out: Path) -> Path:
-    """Writes the figure, creating its folder, and returns where."""
+def save(figure: "Figure", out: Path, colours: int | None = None) -> Path:
+    """Writes the figure, creating its folder, and returns where.
+
+    Args:
+        figure: drawn.
+        out: file.
+        colours: of a PNG's palette, at most 256: a third of the bytes; None keeps all of them.
+    """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
+    if colours is not None:
+        reduce_colours(out, colours)
     return out
+
+
+def reduce_colours(picture: Path, colours: int) -> None:
+    """Gives a PNG a palette of at most 256 colours, thin lines' among them."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        plain = image.convert("RGB")
+    # not the median cut, which spends them by area and gives lines of two colours one
+    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    plain.quantize(colours, method, kmeans=2, dither=dither).save(picture, optimize=True)

@@ -20,6 +20,7 @@ HEADINGS = {
     "gap": "Gap",
 }
 LABEL_HEADINGS = {"macro_f1": "F1", "accuracy": "Acc."}  # of tasks with labels
+ALL_HEADINGS = {**HEADINGS, **LABEL_HEADINGS}
 MISSING = "–"
 
 

@@ -45,7 +45,7 @@ def write_after_training(folder: Path) -> None:
         kept.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
         report(folder)
     except Exception as error:  # whatever it is, the run itself is done and saved
-        log.warning("no report was written: %s: %s", type(error).__name__, _line(error))
+        log.warning("no report was written: %s: %s", type(error).__name__, short(error))
 
 
 def write_again(folder: Path) -> None:
@@ -53,8 +53,9 @@ def write_again(folder: Path) -> None:
     try:
         report(folder)
     except Exception as error:
-        log.warning("no report was written: %s: %s", type(error).__name__, _line(error))
+        log.warning("no report was written: %s: %s", type(error).__name__, short(error))
 
 
-def _line(error: BaseException) -> str:
+def short(error: BaseException) -> str:
+    """What went wrong, short enough for a line."""
     return " ".join(str(error).split())[:200]

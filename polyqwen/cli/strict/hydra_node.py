@@ -23,6 +23,7 @@ PLUGINS: dict[str, dict[str, tuple[str, ...]]] = {  # target -> keys that would 
         "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": ("custom_search_space",),
     },
 }
+CALLBACKS = {"sweep_page": {"_target_": "polyqwen.cli.report.sweep_end.SweepPage"}}
 SAMPLERS = tuple(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
 DATABASE = "sqlite:///"  # a file; other storages are reached over the network
 LOGGING = ("job_logging", "hydra_logging")
@@ -64,7 +65,7 @@ def check_hydra(node: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: a callback, plug-in, logging class or environment variable that may not be set.
     """
-    if node.get("callbacks"):
+    if node.get("callbacks") not in (None, {}, CALLBACKS):
         raise ConfigError("hydra.callbacks", "may not be set", "write a callback of the run")
     for key in PLUGINS:
         sweep = node.get("sweep")
@@ -72,7 +73,8 @@ def check_hydra(node: Mapping[str, Any]) -> None:
             key, node.get(key), str(sweep.get("dir") if isinstance(sweep, Mapping) else "")
         )
     for key, value in node.items():
-        _refuse_targets(value, f"hydra.{key}", key in PLUGINS)
+        if key != "callbacks":
+            _refuse_targets(value, f"hydra.{key}", key in PLUGINS)
     for key in LOGGING:
         _check_logging(node.get(key), f"hydra.{key}")
     job = node.get("job")

@@ -12,7 +12,8 @@ from polyqwen.metrics.paired import (
     paired_difference,
     relative_gain,
 )
-from polyqwen.reporting.leaderboard.runs import RunRecord, main_metric, main_value, score, value_of
+from polyqwen.reporting.leaderboard.runs import RunRecord, main_value, score, value_of
+from polyqwen.reporting.main_metric import main_metric
 
 Variants = Mapping[str, Sequence[RunRecord]]
 
@@ -114,7 +115,7 @@ def build_board(variants: Variants, baseline: str) -> Board:
     rows = _with_adjusted(rows, baseline, tasks)
     rows.sort(key=lambda row: -math.inf if math.isnan(row.score.mean) else row.score.mean)
     runs = [run for own in variants.values() for run in own]
-    metrics = {task: main_metric(runs[0].trained[task]) for task in tasks}
+    metrics = {t: main for t in tasks if (main := main_metric(runs[0].trained[t])) is not None}
     references = [_reference(runs, metrics, of) for of in ("untrained", "chance")]
     return Board(rows[::-1], baseline, metrics, *references)
 

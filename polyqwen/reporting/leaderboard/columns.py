@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from polyqwen.metrics.paired import Difference, Estimate
 from polyqwen.reporting.leaderboard.board import Board, Reference, Row
-from polyqwen.reporting.table import HEADINGS, MISSING
+from polyqwen.reporting.table import ALL_HEADINGS, MISSING
 
 
 class Column(NamedTuple):
@@ -49,7 +49,7 @@ def _score(reference: Reference) -> str:
 
 def _task_column(board: Board, task: str) -> Column:
     return Column(
-        f"{task} {HEADINGS[board.metrics[task]]}",
+        f"{task} {ALL_HEADINGS[board.metrics[task]]}",
         lambda r: plus_minus(r.tasks[task]),
         lambda r: r.tasks[task].mean,
         lambda reference: number(reference.tasks[task].mean),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polyqwen.metrics.paired import Difference, Estimate
 from polyqwen.reporting.leaderboard.board import Board
-from polyqwen.reporting.leaderboard.runs import RunRecord, common_folder, main_metric, score
+from polyqwen.reporting.leaderboard.runs import RunRecord, common_folder, score, value_of
 
 
 def write_csv(board: Board, path: Path) -> None:
@@ -40,7 +40,7 @@ def write_runs(variants: Mapping[str, Sequence[RunRecord]], tasks: list[str], pa
             "variant": name,
             "seed": run.seed,
             "score": score(run, tasks),
-            **{task: run.trained[task].get(main_metric(run.trained[task])) for task in tasks},
+            **{task: value_of(run, task, tasks) for task in tasks},
             **run.timing,
             "folder": str(run.folder.absolute().relative_to(root)),
         }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from polyqwen.metrics.paired import Estimate
 from polyqwen.reporting.leaderboard.board import Board
 from polyqwen.reporting.style import INK, MUTED, figure_style
-from polyqwen.reporting.table import HEADINGS
+from polyqwen.reporting.table import ALL_HEADINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def bars(board: Board) -> "Figure":
                 value = reference.score if whole else reference.tasks[panel]
                 if not math.isnan(value.mean):
                     ax.axvline(value.mean, color=MUTED, linewidth=1, linestyle=style)
-            metric = "" if whole else f"\n{HEADINGS[board.metrics[panel]]}"
+            metric = "" if whole else f"\n{ALL_HEADINGS[board.metrics[panel]]}"
             ax.set_title(f"{panel}{metric}")
         axes[0].set_yticks(range(len(names)), names)
         axes[0].invert_yaxis()
@@ -108,7 +108,7 @@ def _panels(board: Board) -> list[_Panel]:
         for row in board.rows
     ]
     across = f"mean main metric of {', '.join(others)}"
-    up = f"{first}, {HEADINGS[board.metrics[first]]}"
+    up = f"{first}, {ALL_HEADINGS[board.metrics[first]]}"
     cost = "seconds per step, relative to the baseline"
     costs = [(row.cost, row.score.mean) for row in board.rows]
     return [

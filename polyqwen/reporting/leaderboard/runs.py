@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from polyqwen.reporting.main_metric import ZERO_BY_CHANCE, main_metric
+
 Results = Mapping[str, Mapping[str, float]]  # view → metric → value
 SCORE, RETENTION = "score", "retention"
 
@@ -35,24 +37,20 @@ class RunRecord(NamedTuple):
 
     @property
     def tasks(self) -> list[str]:
-        """Tasks tested, in the run's order."""
-        return [view for view in self.trained if "/" not in view]
+        """Tasks tested, in the run's order, without those that are only watched."""
+        plain = {view: metrics for view, metrics in self.trained.items() if "/" not in view}
+        return [task for task, metrics in plain.items() if main_metric(metrics)]
 
 
-def main_metric(metrics: Mapping[str, float]) -> str:
-    """The metric that stands for a task: Spearman of scored pairs, else recall@1."""
-    return "spearman" if "spearman" in metrics else "recall@1"
-
-
-def main_value(results: Results, task: str, metric: str, ablation: str = "") -> float:
+def main_value(results: Results, task: str, metric: str | None, ablation: str = "") -> float:
     """A task's main metric in some results; NaN where it was not measured.
 
     A random order of scored pairs has no entry for Spearman; it is 0.
     """
     view = results.get(f"{task}/{ablation}" if ablation else task)
-    if view is None:
+    if view is None or metric is None:
         return math.nan
-    return view.get(metric, 0.0 if metric == "spearman" else math.nan)
+    return view.get(metric, 0.0 if metric in ZERO_BY_CHANCE else math.nan)
 
 
 def score(run: RunRecord, tasks: list[str], of: str = "trained", ablation: str = "") -> float:

@@ -1,18 +1,9 @@
 """Each task's main metric, from a run's results."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
+from polyqwen.reporting.main_metric import ZERO_BY_CHANCE, main_metric
 from polyqwen.reporting.report.run_files import RunFiles
-
-MAIN = ("spearman", "macro_f1", "recall@1")  # the first that a task has stands for it
-ZERO_BY_CHANCE = ("spearman",)
-
-
-def main_metric(metrics: Mapping[str, Any]) -> str | None:
-    """The metric that stands for a task; None for one that is only watched."""
-    return next((name for name in MAIN if name in metrics), None)
 
 
 def main_values(run: RunFiles) -> dict[str, dict[str, float | None]]:

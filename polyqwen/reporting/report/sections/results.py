@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyqwen.reporting.curves import LABELS
+from polyqwen.reporting.main_metric import main_metric
 from polyqwen.reporting.report.markup import Html, table, tag
 from polyqwen.reporting.report.run_files import RunFiles
-from polyqwen.reporting.report.scores import main_metric, main_values
+from polyqwen.reporting.report.scores import main_values
 
 MODELS = ("trained", "untrained", "chance")
 
