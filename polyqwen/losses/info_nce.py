@@ -92,7 +92,7 @@ def _cross_entropy(logits: Tensor, mask: Tensor, weight: Tensor) -> tuple[Tensor
 
 
 def inner_temperature() -> property:
-    """For a loss with an `InfoNCELoss` as ``info_nce``: a ``temperature`` that is the inner one's."""
+    """The ``temperature`` of a loss that is the one of the `InfoNCELoss` in its ``info_nce``."""
 
     def read(loss: Any) -> float:
         value: float = loss.info_nce.temperature
