@@ -1,6 +1,6 @@
 """The losses of a training step: which task's pairs each reads, and which of them there are."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -95,3 +95,14 @@ def check_names(kind: str, given: Collection[str], wanted: Collection[str]) -> N
         raise ValueError(
             f"model.{kind} are given for {sorted(given)}, but there are {sorted(wanted)}"
         )
+
+
+def check_usable(names: Iterable[str]) -> None:
+    """Raises `ValueError` for a task's name that no part of a model can have."""
+    taken = nn.ModuleDict()
+    for name in names:
+        if "." in name or hasattr(taken, name):
+            raise ValueError(
+                f"a task cannot be called {name!r}, which torch keeps for itself; choose another "
+                f"name, such as {name.replace('.', '_')}_task"
+            )

@@ -12,7 +12,7 @@ import yaml
 
 from polyqwen.cli.new_task import KINDS, new_task
 from tests.conftest import ROOT
-from tests.test_bad_input import Ended, forked
+from tests.test_bad_input import Ended, assert_refused, forked
 
 SHORT = [
     *("curriculum.total_steps=2", "validate_every=1", "data.batch_size=4", "baseline=false"),
@@ -109,3 +109,21 @@ def test_the_examples_train(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert ended.code == 0, (ended.out + ended.err)[-3000:]
     tasks = {path.stem for path in (conf / "task").glob("*.yaml")}
     assert set(json.loads((tmp_path / "run" / "results.json").read_text())["trained"]) == tasks
+
+
+@pytest.mark.parametrize("name", ["keys", "items", "type", "train", "training"])
+def test_names_that_torch_keeps_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"cannot be called '{name}'.*{name}_task"):
+        new_task(name, "pairs", [], [], tmp_path)
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_such_a_name_in_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    write_rows(tmp_path / "data" / "keys", "pairs", KINDS["pairs"].fields)
+    new_task("other", "pairs", [], [], tmp_path / "conf")
+    written = tmp_path / "conf" / "task" / "other.yaml"
+    text = written.read_text(encoding="utf-8").replace("other", "keys")
+    written.with_name("keys.yaml").write_text(text, encoding="utf-8")
+    own = ["experiment=own_data", "task=[keys]"]
+    ended = trained(tmp_path / "conf", tmp_path / "data", tmp_path, *own)
+    assert_refused(ended, ("cannot be called 'keys'", "keys_task"))

@@ -37,6 +37,7 @@ from polyqwen.models.inputs import Encoder
 from polyqwen.models.sharing import HardSharing
 from polyqwen.models.tuning.strategies import FullTuning
 from polyqwen.module import EmbeddingModule
+from polyqwen.step_losses import check_usable
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def build(cfg: DictConfig) -> Parts:
     """Data module and model; weights are drawn from the global random state."""
     values = resolved(cfg)
     warn_of_unpinned(values)
+    check_usable(values["tasks"])
     tasks, tokens, encoder, pooling, projection, separate = build_network(cfg)
     curriculum = make(cfg.curriculum, {name: task.share for name, task in tasks.items()})
     data = make(cfg.data, tasks=tasks, tokens=tokens, curriculum=curriculum, separate=separate)

@@ -141,10 +141,13 @@ def new_task(
     Raises:
         ValueError: a name or field that cannot be used, or a task of this name is there already.
     """
+    from polyqwen.step_losses import check_usable  # imports torch
+
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(
             f"the task's name {name!r} must be small letters, digits and _, as in my_receipts"
         )
+    check_usable([name])
     for folder in {CONF, conf}:
         if (there := folder / "task" / f"{name}.yaml").exists():
             raise ValueError(f"{there} is there already; choose another name, or edit it")
