@@ -5,9 +5,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polyqwen.data.embedded import ENDINGS, FOLDER, PictureStore, picture_of
+if TYPE_CHECKING:
+    from polyqwen.data.embedded import PictureStore
 
 SPLITS = ("train", "dev", "test")
 
@@ -52,6 +53,7 @@ def split(
         ValueError: a file or column that is not there, a folder with splits in it, or a split that
             got no row.
     """
+    from polyqwen.data.embedded import FOLDER, PictureStore
     from polyqwen.data.sources import READERS
 
     if rows.suffix not in READERS or not rows.is_file():
@@ -78,8 +80,10 @@ def split(
     return counts
 
 
-def _shown(cell: Any, store: PictureStore) -> Any:
+def _shown(cell: Any, store: "PictureStore") -> Any:
     """A cell of a row; of a picture that lies in it, the path of a file from the data root."""
+    from polyqwen.data.embedded import ENDINGS, picture_of
+
     found = picture_of(cell)
     if not isinstance(found, bytes) or not found.startswith(tuple(ENDINGS)):
         return found
