@@ -12,6 +12,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn import functional as F
 
 from polyqwen.data.batch import TaskBatch
+from polyqwen.devices import sent
 
 _INDICES = ("query", "document", "negative")  # point at contents: shifted behind other ranks'
 _VECTORS = ("teacher_query", "teacher_document")
@@ -104,7 +105,7 @@ def gather_batch(
     header = [len(embeddings)]
     for task in order:
         header += _header(tasks.get(task))
-    own = torch.tensor(header, device=embeddings.device)
+    own = sent(header, embeddings.device)
     columns = [_pack(tasks[task]) for task in order if task in tasks]
     payload = torch.cat(columns) if columns else own.new_empty(0)
     headers = gather_rows(own[None], [1] * world_size()).tolist()

@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
+from polyqwen.devices import sent
 from polyqwen.distributed import shard
 from polyqwen.features import Features, embedded
 from polyqwen.gradient_norm import GradientNorm
@@ -189,7 +190,7 @@ class EmbeddingModule(pl.LightningModule):
         # each rank counts its own rows; the weighting adds them up
         tasks = {task: len(own.query) for task, own in batch.tasks.items()}
         rows = [tasks.get(t, 0) if n in outputs else 0 for n, t in self.streams.items()]
-        counts = torch.tensor(rows, device=self.device)
+        counts = sent(rows, self.device)
         weighting = self.weighting
         losses = self.step_losses.totals(outputs, self.device)
         weighting.observe(losses, counts, torch.stack(chance))

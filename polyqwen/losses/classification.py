@@ -102,7 +102,7 @@ class ClassificationLoss(nn.Module):
                 output = loss(pairs)
                 total = total + factor * output.total
                 components |= output.components
-        chance = total.new_tensor(math.log(self.head.out_features))
+        chance = total.new_full((), math.log(self.head.out_features))
         return LossOutput(total, components, chance)
 
 

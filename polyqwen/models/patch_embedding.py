@@ -56,13 +56,12 @@ class PatchEmbedding(nn.Module):
 
     def _fold(self) -> tuple[Tensor, Tensor]:
         weight = self.proj.weight
-        # constants rather than buffers, which a move to bf16 would round
-        mean, std = (
-            255.0 * torch.tensor(values, device=weight.device)[:, None, None]
-            for values in (self.mean, self.std)
-        )
-        frame = weight.float().sum(2) / std  # (width, 3, patch, patch)
-        bias = -(frame * mean).flatten(1).sum(1)
+        # plain numbers: buffers would be rounded by a move to bf16, new tensors wait for the device
+        colours = weight.float().sum(2).unbind(1)  # 3 × (width, patch, patch)
+        frames = [c / (255.0 * std) for c, std in zip(colours, self.std, strict=True)]
+        frame = torch.stack(frames, dim=1)  # (width, 3, patch, patch)
+        means = [255.0 * m * f.flatten(1).sum(1) for m, f in zip(self.mean, frames, strict=True)]
+        bias = -torch.stack(means).sum(0)  # (width,)
         if self.proj.bias is not None:
             bias = bias + self.proj.bias.float()
         return frame.flatten(1).to(weight.dtype), bias.to(weight.dtype)
