@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as tree
@@ -80,12 +81,14 @@ def rehearsal(module: nn.Module) -> Iterator[tuple[FakeTensorMode, Copies]]:
         yield mode, copies
 
 
+def faked(value: Any, mode: FakeTensorMode) -> Any:
+    return mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
+
+
 def moved(value: Any, mode: FakeTensorMode) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    fake = mode.from_tensor(value)
+    fake = faked(value, mode)
     with mode:
-        return fake.to(torch.device(KIND, 0))
+        return fake if fake is None else fake.to(torch.device(KIND, 0))
 
 
 def waits_of(parts: Parts, batch: Batch) -> list[str]:
@@ -94,8 +97,8 @@ def waits_of(parts: Parts, batch: Batch) -> list[str]:
     for part in (module.encoder, module.pooling, module.projection):
         part.to(torch.bfloat16)  # which packed attention on a GPU asks for
     with rehearsal(module) as (mode, copies):
-        there = tree.tree_map(partial(moved, mode=mode), batch)
-        copies.found.clear()
+        batch = tree.tree_map(partial(faked, mode=mode), batch)
+        there = move_data_to_device(batch, torch.device(KIND, 0))  # Lightning's, as in a run
         module.training_step(there, 0).backward()
     trained = [p for p in module.parameters() if p.grad is not None]
     assert trained and all(p.grad.device.type == KIND for p in trained)
