@@ -260,6 +260,18 @@ def test_a_table_with_wrong_offsets_ends_no_process(tmp_path: Path) -> None:
     assert "Content(text='a'" in found[0] and "row 1: damaged" in found[1]
 
 
+def test_a_value_that_is_none_in_python_is_its_rows_fault(tmp_path: Path) -> None:
+    """A date beyond the year 9999, which Arrow knows and Python does not."""
+    dates = pa.array([0, 2**61, 0], pa.timestamp("us"))
+    table = pa.table({"text_a": list("abc"), "text_b": list("xyz"), "day": dates})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    task = Task({"query_text": "text_a", "document_text": "text_b"}, prefix="<x>")
+    rows = read(tmp_path, sink.getvalue().to_pybytes(), task, ending=".parquet")
+    assert rows[0].query.text == "a" and rows[2].query.text == "c"
+    assert isinstance(rows[1], RowError) and "row 1: damaged" in str(rows[1])
+
+
 def test_tables_with_other_columns_name_what_is_missing(tmp_path: Path) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"x": [1, 2]}), sink)

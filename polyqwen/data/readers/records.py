@@ -1,6 +1,6 @@
 """From Arrow batches to rows, with nothing believed of them and a bound on memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -37,11 +37,12 @@ def records_of(batch: pa.RecordBatch, where: str, start: int) -> Iterator[Number
         return
     long = (texts > MAX_ROW) | (whole > MAX_ROW + MAX_BYTES)
     for first, last in _parts(np.where(long, 0, whole)):
+        places = [f"{where}, row {start + i}" for i in range(first, last)]
         keep = np.flatnonzero(~long[first:last])
-        good = iter(_records(batch.slice(first, last - first).take(pa.array(keep)), where))
-        for i in range(first, last):
-            place = f"{where}, row {start + i}"
-            if long[i]:
+        part = batch.slice(first, last - first).take(pa.array(keep))
+        good = iter(_records(part, [places[i] for i in keep]))
+        for place, left_out in zip(places, long[first:last], strict=True):
+            if left_out:
                 what = f"longer than {MAX_ROW:,} bytes"
                 yield place, RowError(place, "line too long", what)
             else:
@@ -58,13 +59,13 @@ def _parts(sizes: Sizes) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _records(part: pa.RecordBatch, where: str) -> list[Record | RowError]:
+def _records(part: pa.RecordBatch, places: Sequence[str]) -> list[Record | RowError]:
     """Rows as Python, each for itself if one of them cannot be turned into it."""
     plain = pa.RecordBatch.from_arrays([_plain(c) for c in part.columns], part.schema.names)
     try:
         return cast(list[Record | RowError], plain.to_pylist())
     except (ValueError, OverflowError):
-        return [_one(plain.slice(i, 1), where) for i in range(len(plain))]
+        return [_one(plain.slice(i, 1), place) for i, place in enumerate(places)]
 
 
 def _one(row: pa.RecordBatch, where: str) -> Record | RowError:
