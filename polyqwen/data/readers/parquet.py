@@ -47,7 +47,8 @@ class ParquetReader:
         try:
             layout = pq.read_metadata(path)
             # a dictionary stays one: its text of megabytes may stand in every row of a small file
-            with pq.ParquetFile(path, read_dictionary=_texts(layout)) as file:
+            texts = _texts(layout)
+            with pq.ParquetFile(path, metadata=layout, read_dictionary=texts) as file:
                 yield from file.iter_batches(_rows(layout))
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path} is not a readable Parquet file: {one_line(error)}") from error
