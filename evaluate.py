@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from polyqwen.cli.entry import command
+from polyqwen.app.entry import command
 
 
 def main(cfg: DictConfig) -> None:
     """Metrics, plots and a table of one run."""
-    from polyqwen.cli.evaluate import evaluate
+    from polyqwen.app.evaluate import evaluate
 
     evaluate(cfg)
 

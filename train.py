@@ -5,39 +5,39 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from polyqwen.cli.entry import command
+from polyqwen.app.entry import command
 
 
 def main(cfg: DictConfig) -> float | None:
     """One run, one job of a sweep, or all runs of a study; the validation score of the former."""
     if "study" in cfg:
-        from polyqwen.cli.study.command import run_study
+        from polyqwen.app.study.command import run_study
 
         run_study(cfg, precheck)
         return None
 
-    from polyqwen.cli.farewell import farewell
+    from polyqwen.app.signals import farewell
 
     with farewell(cfg.run_dir):
-        from polyqwen.cli.launch import device_count, launch, launched_outside
-        from polyqwen.cli.resume import resume
+        from polyqwen.app.launch import device_count, launch, launched_outside
+        from polyqwen.runs.resume import resume
 
         resume(cfg)
         processes = device_count(cfg)
         if processes > 1 and not launched_outside():
             launch(cfg, processes)
         else:
-            from polyqwen.cli.train import train
+            from polyqwen.app.train import train
 
             train(cfg)
-    from polyqwen.cli.results import validation_score
+    from polyqwen.runs.results import validation_score
 
     return validation_score(Path(cfg.run_dir))
 
 
 def precheck(values: dict[str, Any]) -> None:
     """What needs no model: constructors of the light parts, files that must be there."""
-    from polyqwen.cli.strict.light import check_values
+    from polyqwen.build.precheck import check_values
 
     check_values(values)
 

@@ -88,8 +88,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the configuration, as for train.py")
     arguments = parser.parse_args()
 
-    from polyqwen.cli.build import build, build_trainer
-    from polyqwen.cli.resolvers import register
+    from polyqwen.build.run import build, build_trainer
+    from polyqwen.config.resolvers import register
 
     register()
     fixed = ["weighting=static", "logger=csv", "callbacks.progress=null"]

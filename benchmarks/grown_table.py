@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-BLOCK = 65_536  # rows per record batch, as `polyqwen.data.prepare` writes them
+BLOCK = 65_536  # rows per record batch, as `polyqwen.data.tables.prepare` writes them
 
 
 def grow(path: Path, rows: int) -> None:

@@ -23,12 +23,12 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen import evaluation
-from polyqwen.cli.build import build, build_trainer
-from polyqwen.cli.mining import mine
-from polyqwen.cli.resolvers import register
-from polyqwen.cli.weights import load_weights
-from polyqwen.mining.rules import Rules
+from polyqwen.app.commands.mine import mine
+from polyqwen.build.run import build, build_trainer
+from polyqwen.config.resolvers import register
+from polyqwen.inference.mining.rules import Rules
+from polyqwen.runs.weights import load_weights
+from polyqwen.training import evaluation
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "hard_negatives.json"

@@ -22,8 +22,8 @@ from benchmarks.suite.environment import environment
 from benchmarks.suite.model import TINY, build
 from benchmarks.suite.runner import Step, interleave
 from benchmarks.suite.workloads import CPU, collator, pairs
-from polyqwen.models.inputs import Chunk, Images
-from polyqwen.models.patch_embedding import IMAGE_MEAN, IMAGE_STD
+from polyqwen.models.encoder import Chunk, Images
+from polyqwen.models.vision.patch_embedding import IMAGE_MEAN, IMAGE_STD
 
 RESULTS = Path(__file__).parent / "results"
 PAIRS, WARM, AGREE = 24, 1, 1e-4

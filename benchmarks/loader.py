@@ -27,7 +27,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from benchmarks.suite.environment import ROOT, environment
 from benchmarks.suite.runner import interleave, speedup
-from polyqwen.data.pictures import Pictures
+from polyqwen.data.images.images import Pictures
 
 CPU, WARM = torch.device("cpu"), 1
 SIZES = ((640, 480), (1024, 768))

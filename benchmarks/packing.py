@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.suite.environment import ROOT, environment
 from benchmarks.suite.runner import interleave, speedup
-from polyqwen.models.inputs import Chunk
+from polyqwen.models.encoder import Chunk
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.vocabulary import Vocabulary
 

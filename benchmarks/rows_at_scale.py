@@ -49,10 +49,10 @@ def data_module(root: Path, cache: Path, step: int = 0) -> Any:
     """One task's rows as a run reads them, easy ones first."""
     from types import SimpleNamespace
 
-    from polyqwen.data.curriculum import Curriculum
     from polyqwen.data.datamodule import CurriculumDataModule
-    from polyqwen.data.sources import FolderSource
-    from polyqwen.data.task import Task
+    from polyqwen.data.rows.sources import FolderSource
+    from polyqwen.data.rows.task import Task
+    from polyqwen.data.sampling.curriculum import Curriculum
     from polyqwen.data.tokens import Tokens
 
     fields = {"query_text": "a", "document_text": "b", "score": "s"}
@@ -74,7 +74,7 @@ def data_module(root: Path, cache: Path, step: int = 0) -> Any:
 
 def first_batch(root: Path, cache: Path, row: int) -> dict[str, float]:
     """Seconds and megabytes from the making of the data module to the first batch."""
-    from polyqwen.data.statistics import task_statistics
+    from polyqwen.data.tables.statistics import task_statistics
 
     tokens_and_imports = data_module(root, cache).tokens.encode(["warm"])
     assert tokens_and_imports
@@ -146,7 +146,7 @@ def in_process(*arguments: object) -> dict[str, float]:
 def measure_sizes(folder: Path, sizes: list[int], repeats: int) -> dict[str, Any]:
     """First batches by case, medians beside all runs."""
     from benchmarks.grown_table import grow
-    from polyqwen.data.beside import file_of
+    from polyqwen.data.tables.cache import file_of
 
     root = folder / "data"
     write_rows(root / "text_pair", ".jsonl", SMALL)

@@ -25,8 +25,8 @@ BATCH, GROUP, WORDS = 480, 1000, 8
 
 
 def write_table(path: Path, rows: int) -> None:
-    """The same group of rows over and over, in the form of `polyqwen.data.prepare`."""
-    from polyqwen.data.prepare import SCHEMA
+    """The same group of rows over and over, in the form of `polyqwen.data.tables.prepare`."""
+    from polyqwen.data.tables.prepare import SCHEMA
 
     def content(i: int) -> dict[str, object]:
         ids = [300 + (i * 7 + k) % 1000 for k in range(WORDS)]
@@ -60,12 +60,12 @@ def measure(path: Path, first_row: int) -> dict[str, float]:
     from datasets import Dataset
     from torch.utils.data import DataLoader
 
-    from polyqwen.cli.resolvers import register
+    from polyqwen.config.resolvers import register
     from polyqwen.data.collator import Collator
-    from polyqwen.data.curriculum import Curriculum
-    from polyqwen.data.dataset import MultiTaskDataset
-    from polyqwen.data.pictures import Pictures
-    from polyqwen.data.sampler import MicroBatchSampler, StepSampler
+    from polyqwen.data.images.images import Pictures
+    from polyqwen.data.sampling.curriculum import Curriculum
+    from polyqwen.data.sampling.sampler import MicroBatchSampler, StepSampler
+    from polyqwen.data.tables.dataset import MultiTaskDataset
     from polyqwen.data.tokens import Tokens
 
     register()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.toy_problem import pareto_set
-from polyqwen.reporting.style import INK, MUTED, RIGHT, WRONG, figure_style, save
+from polyqwen.report.figure_style import INK, MUTED, RIGHT, WRONG, figure_style, save
 
 TITLES = {
     "average": "Average",

@@ -35,7 +35,7 @@ class Cycles(pl.Callback):
     """Before each step of the run, one timed step of each strategy on the same batch."""
 
     def __init__(self, strategies: dict[str, Any]) -> None:
-        from polyqwen.callbacks.weight_update import WeightUpdater
+        from polyqwen.training.callbacks.weight_update import WeightUpdater
 
         self.strategies = strategies
         self.updater = WeightUpdater()
@@ -62,7 +62,7 @@ class Cycles(pl.Callback):
 
 def strategies_of(names: list[str], config: Any) -> dict[str, Any]:
     """Strategies by name; those in FULL once more with the reference's gradients."""
-    from polyqwen.cli.build import make
+    from polyqwen.build.run import make
 
     made = {}
     for name in ["static", AA, *names, *(f"{name} (full)" for name in FULL if name in names)]:
@@ -83,8 +83,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the configuration, as for train.py")
     arguments = parser.parse_args()
 
-    from polyqwen.cli.build import build, build_trainer
-    from polyqwen.cli.resolvers import register
+    from polyqwen.build.run import build, build_trainer
+    from polyqwen.config.resolvers import register
 
     register()
     options = {path.stem for path in (ROOT / "conf" / "weighting").glob("*.yaml")}

@@ -3,8 +3,10 @@
 import argparse
 import sys
 
-from polyqwen.cli import commands, embed, export, mine, new_task, split
-from polyqwen.cli.doctor import command as doctor
+from polyqwen.app.commands import embed, export, new_task, split
+from polyqwen.app.commands import mine_arguments as mine
+from polyqwen.app.commands import registry as commands
+from polyqwen.app.commands.doctor import command as doctor
 
 MODULES = (commands, doctor, new_task, split, mine, embed, export)
 
@@ -24,7 +26,7 @@ def main() -> None:
     try:
         arguments.run(arguments)
     except (ValueError, OSError) as error:
-        from polyqwen.cli.strict.report import told
+        from polyqwen.config.user_errors import told
 
         text = told(error)
         if text is None:

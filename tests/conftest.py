@@ -14,8 +14,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from polyqwen.cli.build import Parts, build
-from polyqwen.cli.resolvers import register
+from polyqwen.build.run import Parts, build
+from polyqwen.config.resolvers import register
 from polyqwen.data.generated import generate
 
 ROOT = Path(__file__).parent.parent

@@ -24,12 +24,12 @@ from typing import Any
 
 from PIL import Image
 
-from polyqwen.data.bad_rows import BadRows
 from polyqwen.data.generated import generate
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.prepare import prepare, read_examples
-from polyqwen.data.sources import FolderSource
-from polyqwen.data.types import PictureError, RowError
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.bad_rows import BadRows
+from polyqwen.data.rows.sources import FolderSource
+from polyqwen.data.rows.types import PictureError, RowError
+from polyqwen.data.tables.prepare import prepare, read_examples
 from tests.conftest import REAL
 from tests.hostile import PIECES, VALUES, encoded, mutated, one_clear_line, spoilt_pictures
 from tests.test_hostile_rows import CLASSES, MODES, PARTS, TASKS, table_files

@@ -31,11 +31,11 @@ from torch.utils.backend_registration import (
     _setup_privateuseone_for_python_backend,
 )
 
-from polyqwen.cli.build import Parts, build
-from polyqwen.cli.resolvers import register
+from polyqwen.build.run import Parts, build
+from polyqwen.config.resolvers import register
 from polyqwen.data.batch import Batch
 from polyqwen.models import packing
-from polyqwen.module import EmbeddingModule
+from polyqwen.training.module import EmbeddingModule
 from tests.conftest import ROOT
 from tests.test_module import batch_of
 

@@ -25,7 +25,7 @@ from polyqwen.weighting.by_gradient.nash_mtl import NashMTL
 from polyqwen.weighting.by_gradient.pcgrad import PCGrad
 from polyqwen.weighting.by_gradient.upgrad import UPGrad
 from polyqwen.weighting.gram import FullParameterGram, Graph
-from polyqwen.weighting.record import WeightUpdate
+from polyqwen.weighting.weight_update import WeightUpdate
 
 ROOT2 = math.sqrt(2.0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from polyqwen.cli.build import build
+from polyqwen.build.run import build
 from tests.conftest import Configure
 
 MakeRun = Callable[..., Path]

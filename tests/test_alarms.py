@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.callbacks.alarms import LEAST, Alarms
-from polyqwen.cli.build import build, build_trainer
-from polyqwen.module import EmbeddingModule
+from polyqwen.build.run import build, build_trainer
+from polyqwen.training.callbacks.alarms import LEAST, Alarms
+from polyqwen.training.module import EmbeddingModule
 from tests.conftest import Configure
 from tests.test_resume import SHORT
 

@@ -13,10 +13,10 @@ from torch.testing import assert_close
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from polyqwen.cli.build import build
+from polyqwen.build.run import build
 from polyqwen.data.collator import mrope_positions
-from polyqwen.data.pictures import Pictures
-from polyqwen.models.inputs import Chunk, Images
+from polyqwen.data.images.images import Pictures
+from polyqwen.models.encoder import Chunk, Images
 from polyqwen.models.qwen2_5_vl import Qwen2_5_VLEncoder
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.qwen3_vl import Qwen3VLEncoder

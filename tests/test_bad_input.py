@@ -112,7 +112,7 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
     "foundation not in the run": ("task=[ocr]", ("foundation", "curriculum=single_phase")),
     "target outside": ("losses.ocr._target_=os.system", ("_target_", "os.system", "polyqwen.*")),
     "target by a detour": (
-        "losses.ocr._target_=polyqwen.data.readers.jsonl.os.system",
+        "losses.ocr._target_=polyqwen.data.rows.jsonl.os.system",
         ("_target_", "os.system", "not allowed"),
     ),
     "misspelt target": (
@@ -340,7 +340,7 @@ def test_mistakes_are_found_before_the_heavy_imports(tmp_path: Path) -> None:
 def test_programming_errors_keep_their_traceback(tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text(
-        "from polyqwen.cli.entry import command\n"
+        "from polyqwen.app.entry import command\n"
         "def main(cfg):\n    raise TypeError('a bug')\n"
         "if __name__ == '__main__':\n    command('train', main)\n"
     )

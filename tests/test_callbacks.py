@@ -11,10 +11,10 @@ import torch
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from polyqwen.callbacks.forgetting import ForgettingMonitor
-from polyqwen.callbacks.nonfinite import NonFiniteGuard
-from polyqwen.callbacks.schedules import TaskBoost
-from polyqwen.cli.build import Parts, build, build_trainer
+from polyqwen.build.run import Parts, build, build_trainer
+from polyqwen.training.callbacks.forgetting import ForgettingMonitor
+from polyqwen.training.callbacks.nonfinite_guard import NonFiniteGuard
+from polyqwen.training.callbacks.schedules import TaskBoost
 from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
 from tests.conftest import Configure
 

@@ -18,9 +18,8 @@ import pytest
 import torch
 
 from benchmarks.soak import same
-from polyqwen.callbacks.keep_last import KeepLast
-from polyqwen.checkpoints.atomic import TEMPORARY, replaced, sweep
-from polyqwen.checkpoints.plugin import VerifiedCheckpoints
+from polyqwen.checkpoints.atomic_files import TEMPORARY, replaced, sweep
+from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.checkpoints.sidecar import (
     Contents,
     DamagedCheckpoint,
@@ -29,6 +28,7 @@ from polyqwen.checkpoints.sidecar import (
     verified,
     write_sidecar,
 )
+from polyqwen.training.callbacks.keep_last import KeepLast
 from tests.conftest import Configure
 from tests.test_resume import DROPOUT, SHORT, fit
 

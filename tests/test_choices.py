@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from polyqwen.__main__ import main
-from polyqwen.reporting.choices import write_choices
-from polyqwen.reporting.choices_table import choices_table, read_choices
-from polyqwen.weighting.record import scalars
+from polyqwen.report.choices_table import choices_table, read_choices
+from polyqwen.report.loss_choices import write_choices
+from polyqwen.weighting.weight_update import scalars
 from tests.test_lossrag import rag, told
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from torch.utils._pytree import tree_flatten
 
-from polyqwen.cli.build import Parts, build
+from polyqwen.build.run import Parts, build
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import mrope_positions
-from polyqwen.data.dataset import ABLATIONS, MultiTaskDataset, Row
+from polyqwen.data.tables.dataset import ABLATIONS, MultiTaskDataset, Row
 from tests.conftest import Configure
 from tests.test_encoder import IMAGE, tiny
 

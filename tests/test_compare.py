@@ -15,10 +15,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from polyqwen.cli.compare.command import compare
-from polyqwen.reporting.leaderboard.board import build_board
-from polyqwen.reporting.leaderboard.claims import put_to_the_test, read_claim
-from polyqwen.reporting.leaderboard.runs import RunRecord, value_of
+from polyqwen.app.commands.compare import compare
+from polyqwen.report.comparison.board import build_board
+from polyqwen.report.comparison.claims import put_to_the_test, read_claim
+from polyqwen.runs.leaderboard_runs import RunRecord, value_of
 from tests.conftest import ROOT
 
 TASKS = ("text_pair", "ocr")

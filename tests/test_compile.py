@@ -9,8 +9,8 @@ from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
 from polyqwen.models import packing
-from polyqwen.models.compiling import compile_blocks
-from polyqwen.models.layer_checkpointing import recomputable
+from polyqwen.models.memory.compiling import compile_blocks
+from polyqwen.models.memory.layers import recomputable
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
 from polyqwen.models.vocabulary import Vocabulary

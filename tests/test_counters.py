@@ -12,9 +12,9 @@ from benchmarks.suite.model import TINY, build
 from benchmarks.suite.ours import MODES, Mode, Ours
 from benchmarks.suite.workloads import CPU, GPU, TASK, Sizes, collator, lengths, pairs
 from polyqwen.data.batch import Batch
-from polyqwen.data.dataset import Row
-from polyqwen.data.sampler import split_step
-from polyqwen.module import EmbeddingModule
+from polyqwen.data.sampling.sampler import split_step
+from polyqwen.data.tables.dataset import Row
+from polyqwen.training.module import EmbeddingModule
 
 # encoder passes over each chunk, and passes over each layer of the language model
 PASSES: dict[Mode, tuple[int, int]] = {"off": (1, 1), "checkpoint": (1, 2), "cached": (2, 2)}

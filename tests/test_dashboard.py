@@ -11,14 +11,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata
 
-from polyqwen.callbacks.dashboard import Dashboard
-from polyqwen.callbacks.galleries import Galleries
-from polyqwen.callbacks.histograms import SimilarityHistograms
-from polyqwen.cli.build import Parts, build, build_trainer
-from polyqwen.cli.hyperparameters import hyperparameters
-from polyqwen.evaluation import embed_view
+from polyqwen.build.run import Parts, build, build_trainer
 from polyqwen.metrics.similarity import matching_cosines
-from polyqwen.reporting.layout import dashboard_layout
+from polyqwen.runs.hyperparameters import hyperparameters
+from polyqwen.tensorboard.dashboard import Dashboard
+from polyqwen.tensorboard.galleries import Galleries
+from polyqwen.tensorboard.layout import dashboard_layout
+from polyqwen.tensorboard.similarity_histograms import SimilarityHistograms
+from polyqwen.training.evaluation import embed_view
 from tests.conftest import Configure
 
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from polyqwen.cli.build import build
+from polyqwen.build.run import build
 from polyqwen.data.batch import Batch
 from polyqwen.data.datamodule import CurriculumDataModule
-from polyqwen.data.statistics import statistics_table, task_statistics
+from polyqwen.data.tables.statistics import statistics_table, task_statistics
 from tests.conftest import Configure
 
 

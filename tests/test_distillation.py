@@ -19,13 +19,13 @@ from torch.testing import assert_close
 
 from polyqwen import EmbeddingModel
 from polyqwen.__main__ import main
-from polyqwen.cli.build import build
-from polyqwen.cli.train import train
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.prepare import read_examples
-from polyqwen.data.sources import FolderSource
-from polyqwen.data.task import Task
-from polyqwen.data.types import Example, RowError
+from polyqwen.app.train import train
+from polyqwen.build.run import build
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.sources import FolderSource
+from polyqwen.data.rows.task import Task
+from polyqwen.data.rows.types import Example, RowError
+from polyqwen.data.tables.prepare import read_examples
 from polyqwen.losses.relational_kl import RelationalKLLoss
 from polyqwen.losses.types import Pairs
 from tests.conftest import ROOT, Configure

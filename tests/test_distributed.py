@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from polyqwen.callbacks.agreement import RankAgreement
 from polyqwen.data.batch import TaskBatch
-from polyqwen.distributed import gather_batch, gather_rows
 from polyqwen.losses.classification import ClassificationLoss
-from polyqwen.pairs import select
+from polyqwen.training.callbacks.rank_agreement import RankAgreement
+from polyqwen.training.distributed import gather_batch, gather_rows
+from polyqwen.training.pairs import select
 from polyqwen.weighting.by_loss.static import StaticWeighting
 from tests.loss_cases import CASES
 from tests.ranks import on_ranks

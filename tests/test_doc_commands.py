@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 
 from polyqwen.__main__ import command_line
-from polyqwen.cli.strict.check import check
-from polyqwen.cli.strict.toplevel import CONF, schema_of
+from polyqwen.config.check import check
+from polyqwen.config.toplevel import CONF, schema_of
 from tests.conftest import ROOT
 from tests.test_docs import PAGES
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from polyqwen.cli.doctor.command import diagnose, line
-from polyqwen.cli.doctor.machine import (
+from polyqwen.app.commands.doctor.command import diagnose, line
+from polyqwen.app.commands.doctor.machine import (
     check_clock,
     check_open_files,
     check_shared_memory,
     check_threads,
 )
-from polyqwen.cli.doctor.packages import (
+from polyqwen.app.commands.doctor.packages import (
     NEEDED,
     PINS,
     check_package,
     check_torchvision,
     pins_of,
 )
-from polyqwen.cli.doctor.places import check_folder, check_hub, check_temporary
+from polyqwen.app.commands.doctor.places import check_folder, check_hub, check_temporary
 from tests.conftest import ROOT
 
 

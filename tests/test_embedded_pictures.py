@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from polyqwen import EmbeddingModel
-from polyqwen.cli.build import build
-from polyqwen.cli.split import SPLITS, split
-from polyqwen.cli.validate import validate
-from polyqwen.data.bad_rows import BadRows
-from polyqwen.data.embedded import FOLDER
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.prepare import prepare
-from polyqwen.data.readers.jsonl import JsonlReader
-from polyqwen.data.readers.parquet import ParquetReader
-from polyqwen.data.sources import HubSource
-from polyqwen.data.task import Task
-from polyqwen.data.types import PictureError, RowError
+from polyqwen.app.commands.split import SPLITS, split
+from polyqwen.app.commands.validate import validate
+from polyqwen.build.run import build
+from polyqwen.data.images.embedded import FOLDER
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.bad_rows import BadRows
+from polyqwen.data.rows.jsonl import JsonlReader
+from polyqwen.data.rows.parquet import ParquetReader
+from polyqwen.data.rows.sources import HubSource
+from polyqwen.data.rows.task import Task
+from polyqwen.data.rows.types import PictureError, RowError
+from polyqwen.data.tables.prepare import prepare
 from polyqwen.inference.vectors import VectorFile
 from tests.conftest import Configure
 from tests.runs import make_run

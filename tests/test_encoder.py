@@ -11,11 +11,11 @@ from transformers import BertConfig, BertModel, Qwen2VLConfig, Qwen2VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from polyqwen.data.collator import mrope_positions
-from polyqwen.data.pictures import Pictures
-from polyqwen.models.inputs import Chunk, Images
-from polyqwen.models.patch_embedding import IMAGE_MEAN, IMAGE_STD
+from polyqwen.data.images.images import Pictures
+from polyqwen.models.encoder import Chunk, Images
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
+from polyqwen.models.vision.patch_embedding import IMAGE_MEAN, IMAGE_STD
 from polyqwen.models.vocabulary import Vocabulary
 
 IMAGE, VOCAB = 7, 64

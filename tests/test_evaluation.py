@@ -5,14 +5,14 @@ import re
 import torch
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts
-from polyqwen.data.dataset import MultiTaskDataset
-from polyqwen.evaluation import advantage, chance, choose, embed_view, measure
-from polyqwen.examples import gallery_rows
+from polyqwen.build.run import Parts
+from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.metrics.choice import hardest_queries, right_documents, spread_queries
 from polyqwen.metrics.types import PairEmbeddings
-from polyqwen.pairs import select
-from polyqwen.reporting.groups import group_rows, groups_markdown, groups_table
+from polyqwen.report.results_by_group import group_rows, groups_markdown, groups_table
+from polyqwen.report.retrieval_examples import gallery_rows
+from polyqwen.training.evaluation import advantage, chance, choose, embed_view, measure
+from polyqwen.training.pairs import select
 
 
 def test_rows_come_back_in_order_whatever_the_batches(parts: Parts) -> None:

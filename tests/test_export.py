@@ -16,8 +16,8 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
 
 from polyqwen import EmbeddingModel
-from polyqwen.cli.export import export
-from polyqwen.export.checksums import write_sums
+from polyqwen.app.commands.export import export
+from polyqwen.inference.checksums import write_sums
 from tests.conftest import ROOT, Configure
 from tests.runs import make_run
 
@@ -295,7 +295,7 @@ def test_onnx_says_what_it_needs(configure: Configure, tmp_path: Path) -> None:
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda n, *a: None if n.startswith('onnx') else find(n, *a)\n"
-        "from pathlib import Path; from polyqwen.cli.export import export\n"
+        "from pathlib import Path; from polyqwen.app.commands.export import export\n"
         f"export(Path({str(run)!r}), Path({str(tmp_path / 'out')!r}), onnx=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from polyqwen.data import picture_files
-from polyqwen.data.bad_rows import BadRows
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.prepare import prepare
-from polyqwen.data.readers.base import Reader
-from polyqwen.data.sources import FolderSource, HubSource
-from polyqwen.data.task import Task
-from polyqwen.data.types import PictureError
+from polyqwen.data.images import files as picture_files
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.bad_rows import BadRows
+from polyqwen.data.rows.reader import Reader
+from polyqwen.data.rows.sources import FolderSource, HubSource
+from polyqwen.data.rows.task import Task
+from polyqwen.data.rows.types import PictureError
+from polyqwen.data.tables.prepare import prepare
 from tests.conftest import REAL
 from tests.hostile import contained, encoded, mutated, one_clear_line, png_of, spoilt_pictures
 from tests.test_tokens import SHARED

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyqwen.data.bad_rows import BadRows
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.prepare import prepare, read_examples
-from polyqwen.data.readers.base import MAX_ROW
-from polyqwen.data.sources import FolderSource
-from polyqwen.data.task import Task
-from polyqwen.data.types import RowError
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.bad_rows import BadRows
+from polyqwen.data.rows.reader import MAX_ROW
+from polyqwen.data.rows.sources import FolderSource
+from polyqwen.data.rows.task import Task
+from polyqwen.data.rows.types import RowError
+from polyqwen.data.tables.prepare import prepare, read_examples
 from tests.conftest import REAL
 from tests.hostile import LINES, contained, cut, mutated, one_clear_line, spoilt_rows
 from tests.test_tokens import SHARED, tokens

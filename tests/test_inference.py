@@ -13,10 +13,10 @@ from PIL import Image
 
 import polyqwen
 from polyqwen import EmbeddingModel
-from polyqwen.cli.build import build
-from polyqwen.cli.loading import load_run
-from polyqwen.cli.weights import load_weights
-from polyqwen.data.dataset import MultiTaskDataset
+from polyqwen.build.run import build
+from polyqwen.data.tables.dataset import MultiTaskDataset
+from polyqwen.inference.load import load_run
+from polyqwen.runs.weights import load_weights
 from tests.conftest import Configure
 from tests.runs import make_run
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from polyqwen.evaluation import advantage, measure
 from polyqwen.metrics.classification import ClassificationMetrics, SpaceMetrics
 from polyqwen.metrics.types import PairEmbeddings
+from polyqwen.training.evaluation import advantage, measure
 from tests.ranks import on_ranks
 
 CLASSES = ("a", "b", "c")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts, build
-from polyqwen.cli.weights import load_weights
-from polyqwen.data.dataset import MultiTaskDataset, Row
-from polyqwen.data.task import Task
+from polyqwen.build.run import Parts, build
+from polyqwen.data.rows.task import Task
+from polyqwen.data.tables.dataset import MultiTaskDataset, Row
 from polyqwen.losses.types import Pairs
+from polyqwen.runs.weights import load_weights
 from tests.conftest import Configure
 
 TASKS = ("sentiment", "topic", "sentiment5", "question_type", "intent")

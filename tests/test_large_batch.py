@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.cli.build import Parts, build
+from polyqwen.build.run import Parts, build
 from polyqwen.data.batch import Batch
-from polyqwen.models.inputs import Images
-from polyqwen.models.large_batch import MODES, LargeBatch
-from polyqwen.models.memory_plan import saved_bytes
-from polyqwen.models.visual_store import VisualStore, split_images
+from polyqwen.models.encoder import Images
+from polyqwen.models.memory.large_batch import MODES, LargeBatch
+from polyqwen.models.memory.plan import saved_bytes
+from polyqwen.models.vision.feature_store import VisualStore, split_images
 from tests.conftest import Configure
 from tests.ranks import on_ranks
 from tests.test_module import batch_of

@@ -15,7 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from polyqwen.cli.launch import device_count
+from polyqwen.app.launch import device_count
 from tests.conftest import ROOT, Configure
 from tests.test_train import SMALL, run
 

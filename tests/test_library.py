@@ -8,11 +8,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.cli.strict.nodes import check_nodes
+from polyqwen.config.errors import ConfigError
+from polyqwen.config.nodes import check_nodes
+from polyqwen.losses.candidates import NEEDS, Candidate, available
 from polyqwen.losses.controls.collapse import CollapseLoss
 from polyqwen.losses.cosine import CosineLoss
-from polyqwen.losses.library import NEEDS, Candidate, available
 from polyqwen.losses.types import Pairs
 from tests.conftest import ROOT
 from tests.loss_cases import degenerate, random_pairs

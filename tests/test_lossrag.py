@@ -9,20 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.losses.library import FAMILIES
-from polyqwen.weighting.features import FeatureSketch
+from polyqwen.losses.candidates import FAMILIES
+from polyqwen.weighting.feature_sketch import FeatureSketch
 from polyqwen.weighting.gram import SharedHeadGram
 from polyqwen.weighting.lossrag.activity import Activity
 from polyqwen.weighting.lossrag.chooser import Chooser, Offer
 from polyqwen.weighting.lossrag.context import ENTRIES, STATE
 from polyqwen.weighting.lossrag.credit import RealisedCredit
 from polyqwen.weighting.lossrag.descriptors import AVERAGED, FEATURES, Descriptors
-from polyqwen.weighting.lossrag.measurement import Measurement
+from polyqwen.weighting.lossrag.measurements import Measurement
 from polyqwen.weighting.lossrag.policy import Policy
 from polyqwen.weighting.lossrag.retrieval import retrieve
 from polyqwen.weighting.lossrag.running import RunningMean, RunningScale
 from polyqwen.weighting.lossrag.strategy import LossRAG
-from polyqwen.weighting.record import WeightUpdate
+from polyqwen.weighting.weight_update import WeightUpdate
 from tests.ranks import on_ranks
 from tests.toy_head import ToyHead
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from polyqwen.cli.build import build, build_trainer
-from polyqwen.cli.mining import mine
-from polyqwen.data.types import Content
+from polyqwen.app.commands.mine import mine
+from polyqwen.build.run import build, build_trainer
+from polyqwen.data.rows.types import Content
+from polyqwen.inference.mining.corpus import Corpus
+from polyqwen.inference.mining.rules import Rules
+from polyqwen.inference.mining.search import search
 from polyqwen.inference.model import EmbeddingModel
-from polyqwen.mining.corpus import Corpus
-from polyqwen.mining.rules import Rules
-from polyqwen.mining.search import search
 from tests.conftest import ROOT, Configure
 from tests.test_resume import SHORT
 

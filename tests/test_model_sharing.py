@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts, build
-from polyqwen.data.dataset import MultiTaskDataset
+from polyqwen.build.run import Parts, build
+from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.losses.types import Pairs
-from polyqwen.models.adapters import AdaptedEncoder, LowRankLinear
 from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.models.projection import ResidualProjection
-from polyqwen.models.sharing import SoftSharing
-from polyqwen.pairs import select
+from polyqwen.models.tuning.sharing import SoftSharing
+from polyqwen.models.tuning.task_adapters import AdaptedEncoder, LowRankLinear
+from polyqwen.training.pairs import select
 from tests.conftest import Configure
 
 TASKS = ("text_pair", "sentiment", "topic", "sentiment5", "intent")

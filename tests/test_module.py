@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts, build, build_trainer
+from polyqwen.build.run import Parts, build, build_trainer
 from polyqwen.data.batch import Batch
-from polyqwen.data.dataset import MultiTaskDataset
-from polyqwen.module import EmbeddingModule
-from polyqwen.optimization import adamw, decays
-from polyqwen.pairs import select, similarity_gap
+from polyqwen.data.tables.dataset import MultiTaskDataset
+from polyqwen.training.module import EmbeddingModule
+from polyqwen.training.optimizer import adamw, decays
+from polyqwen.training.pairs import select, similarity_gap
 from tests.conftest import ROOT, Configure
 
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from polyqwen.cli.build import build
-from polyqwen.cli.export import export
-from polyqwen.cli.weights import load_weights
-from polyqwen.evaluation import embed_view, measure
+from polyqwen.app.commands.export import export
+from polyqwen.build.run import build
 from polyqwen.inference.mteb_encoder import MtebEncoder
+from polyqwen.runs.weights import load_weights
+from polyqwen.training.evaluation import embed_view, measure
 from tests.conftest import Configure
 from tests.runs import make_run
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from polyqwen.cli.new_task import KINDS, new_task
+from polyqwen.app.commands.new_task import KINDS, new_task
 from tests.conftest import ROOT
 from tests.test_bad_input import Ended, assert_refused, forked
 

@@ -10,9 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.callbacks.nonfinite import FILE, NonFiniteGuard, TooManyBadSteps, last_good
-from polyqwen.cli.build import build, build_trainer
-from polyqwen.module import EmbeddingModule
+from polyqwen.build.run import build, build_trainer
+from polyqwen.training.callbacks.nonfinite_guard import (
+    FILE,
+    NonFiniteGuard,
+    TooManyBadSteps,
+    last_good,
+)
+from polyqwen.training.module import EmbeddingModule
 from tests.conftest import Configure
 from tests.ranks import on_ranks
 from tests.test_bad_input import assert_refused, forked
@@ -240,7 +245,7 @@ def test_good_steps_are_not_looked_at(
     def never(*_: Any) -> None:
         raise AssertionError("a good step was searched")
 
-    monkeypatch.setattr("polyqwen.callbacks.nonfinite.find_bad_rows", never)
+    monkeypatch.setattr("polyqwen.training.callbacks.nonfinite_guard.find_bad_rows", never)
     guard, _, _ = fit(configure, tmp_path, lambda _: None)
     assert guard.total == 0 and not (tmp_path / FILE).exists()
     assert not guard._records  # nothing of a step outlives it

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.callbacks.schedules import LossSchedule
-from polyqwen.cli.build import Parts, build
-from polyqwen.cli.objectives import Further, further_losses, weighting_node
-from polyqwen.cli.strict.check import resolved
-from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.pairs import select
-from polyqwen.schedules import constant
+from polyqwen.build.run import Parts, build
+from polyqwen.config.candidate_losses import Further, further_losses, weighting_node
+from polyqwen.config.check import resolved
+from polyqwen.config.errors import ConfigError
+from polyqwen.training.callbacks.schedules import LossSchedule
+from polyqwen.training.pairs import select
+from polyqwen.training.schedules import constant
 from tests.conftest import Configure
 from tests.ranks import on_ranks
 from tests.test_conf import composed
@@ -27,7 +27,7 @@ CHOICE = (
     "curriculum=single_phase",
     "callbacks.boost=null",
 )
-CANDIDATE = "polyqwen.losses.library.Candidate"
+CANDIDATE = "polyqwen.losses.candidates.Candidate"
 
 
 def node(target: str, needs: str = "pairs", family: str = "contrastive") -> dict[str, Any]:

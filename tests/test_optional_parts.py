@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from polyqwen.cli.results import validation_score
+from polyqwen.runs.results import validation_score
 
 
 def write_log(folder: Path, text: str) -> Path:
@@ -28,7 +28,7 @@ def test_wandb_is_asked_for_in_one_line_or_stays_offline(
 ) -> None:
     import lightning.pytorch.loggers.wandb as lightnings
 
-    from polyqwen.callbacks.wandb_logger import OfflineWandb
+    from polyqwen.tensorboard.wandb_logger import OfflineWandb
 
     monkeypatch.setenv("WANDB_MODE", "online")
     if not lightnings._WANDB_AVAILABLE:

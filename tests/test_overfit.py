@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from polyqwen.cli.build import build
-from polyqwen.data.dataset import MultiTaskDataset
+from polyqwen.build.run import build
+from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.losses.types import Pairs
-from polyqwen.pairs import select
+from polyqwen.training.pairs import select
 from tests.conftest import Configure
 
 ROWS = 32

@@ -9,15 +9,15 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.vision_utils import get_vision_position_ids
 
-from polyqwen.cli.build import build
-from polyqwen.data.dataset import MultiTaskDataset
+from polyqwen.build.run import build
+from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.models import packing
-from polyqwen.models.adapters import AdaptedEncoder
-from polyqwen.models.inputs import Chunk, Images
+from polyqwen.models.encoder import Chunk, Images
 from polyqwen.models.packing import PackedChunk, Packing
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
-from polyqwen.models.vision_attention import patch_positions
+from polyqwen.models.tuning.task_adapters import AdaptedEncoder
+from polyqwen.models.vision.attention import patch_positions
 from polyqwen.models.vocabulary import Vocabulary
 from tests.conftest import Configure
 from tests.test_encoder import CONFIG, IMAGE, VOCAB, chunk_of

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polyqwen.models.patch_embedding import PatchEmbedding
+from polyqwen.models.vision.patch_embedding import PatchEmbedding
 from tests.test_encoder import normalised
 
 

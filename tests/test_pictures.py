@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyqwen.data import picture_files as module
-from polyqwen.data.pictures import Pictures
+from polyqwen.data.images import files as module
+from polyqwen.data.images.images import Pictures
 
 
 @pytest.fixture

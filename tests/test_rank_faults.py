@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.cli.build import build, build_trainer
+from polyqwen.build.run import build, build_trainer
 from polyqwen.data.batch import Batch
 from tests.conftest import ROOT, Configure
 from tests.ranks import on_ranks

@@ -9,11 +9,11 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.prepare import prepare
-from polyqwen.data.sources import FolderSource, HubSource
-from polyqwen.data.task import Task
-from polyqwen.data.types import Content
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.sources import FolderSource, HubSource
+from polyqwen.data.rows.task import Task
+from polyqwen.data.rows.types import Content
+from polyqwen.data.tables.prepare import prepare
 from tests.test_tokens import tokens
 
 ROWS = [{"a": f"câu {i}", "b": f"sentence {i}", "s": i / 4, "lang": "vi"} for i in range(5)]

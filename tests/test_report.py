@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from polyqwen.cli.report.command import report, write_after_training
-from polyqwen.cli.report.reading import read_run_files
-from polyqwen.cli.train import train
-from polyqwen.reporting.history import Series
-from polyqwen.reporting.report.charts import decimated
-from polyqwen.reporting.report.document import inert
-from polyqwen.reporting.report.markup import Html, table, tag
+from polyqwen.app.commands.report import report, write_after_training
+from polyqwen.app.train import train
+from polyqwen.report.page.charts import decimated
+from polyqwen.report.page.document import inert
+from polyqwen.report.page.markup import Html, table, tag
+from polyqwen.runs.history import Series
+from polyqwen.runs.report_reading import read_run_files
 from tests.conftest import ROOT, Configure
 from tools.chromium import Chromium, find_chromium
 
@@ -267,7 +267,7 @@ def test_a_configuration_from_elsewhere_is_not_obeyed(run: Path, tmp_path: Path)
     folder, trace = tmp_path / "strange", tmp_path / "trace"
     shutil.copytree(run, folder)
     text = (folder / "config.yaml").read_text()
-    made = text.replace("polyqwen.data.curriculum.two_phase", "pathlib.Path.touch")
+    made = text.replace("polyqwen.data.sampling.curriculum.two_phase", "pathlib.Path.touch")
     assert made != text
     (folder / "config.yaml").write_text(made)
     assert read_run_files(folder).curriculum is None and not trace.exists()

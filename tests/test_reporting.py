@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from polyqwen.reporting import text
-from polyqwen.reporting.curves import plot_curves
-from polyqwen.reporting.gallery import GalleryRow, Result, has_pictures, plot_gallery
-from polyqwen.reporting.gallery_list import gallery_image
-from polyqwen.reporting.gallery_text import gallery_markdown
-from polyqwen.reporting.histograms import plot_similarity_histogram
-from polyqwen.reporting.history import by_metric, by_task, read_history, smooth
-from polyqwen.reporting.style import OTHER_COLOURS, TASK_COLOURS, reduce_colours, task_colours
-from polyqwen.reporting.table import markdown_table, print_results, results_table, table_rows
-from polyqwen.reporting.text import display_width, drawable, wrap_text
+from polyqwen.report import text_layout as text
+from polyqwen.report.curves import plot_curves
+from polyqwen.report.figure_style import OTHER_COLOURS, TASK_COLOURS, reduce_colours, task_colours
+from polyqwen.report.gallery import GalleryRow, Result, has_pictures, plot_gallery
+from polyqwen.report.gallery_image import gallery_image
+from polyqwen.report.gallery_text import gallery_markdown
+from polyqwen.report.results_table import markdown_table, print_results, results_table, table_rows
+from polyqwen.report.text_layout import display_width, drawable, wrap_text
+from polyqwen.runs.history import by_metric, by_task, read_history, smooth
+from polyqwen.tensorboard.histograms import plot_similarity_histogram
 
 RESULTS = {
     "text_pair": {"pool": 1234.0, "recall@1": 0.5, "mrr": 0.6, "spearman": 0.71, "gap": 0.2},

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.callbacks.base import optimizer_stepped
-from polyqwen.checkpoints.plugin import VerifiedCheckpoints
-from polyqwen.cli.build import build, build_trainer
+from polyqwen.build.run import build, build_trainer
+from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
+from polyqwen.training.callbacks.base import optimizer_stepped
 from tests.conftest import Configure
 from tests.ranks import on_ranks
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from polyqwen.checkpoints.atomic import point
-from polyqwen.checkpoints.plugin import VerifiedCheckpoints
+from polyqwen.build.run import build, build_trainer
+from polyqwen.checkpoints.atomic_files import point
+from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.checkpoints.sidecar import DamagedCheckpoint, sidecar_path
-from polyqwen.cli.build import build, build_trainer
-from polyqwen.cli.resume import resume, run_settings_of
-from polyqwen.cli.strict.errors import ConfigError
+from polyqwen.config.errors import ConfigError
+from polyqwen.runs.resume import resume, run_settings_of
 from tests.conftest import Configure
 from tests.test_checkpoints import DAMAGES
 from tests.test_resume import SHORT, STW, fit

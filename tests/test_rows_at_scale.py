@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.grown_table import grow
-from polyqwen.cli.build import build
-from polyqwen.data.beside import file_of
+from polyqwen.build.run import build
 from polyqwen.data.datamodule import CurriculumDataModule
-from polyqwen.data.statistics import DistinctCount, task_statistics
+from polyqwen.data.tables.cache import file_of
+from polyqwen.data.tables.statistics import DistinctCount, task_statistics
 from tests.conftest import Configure
 
 ROWS = {"small": 1_000, "large": 100_000}

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyqwen.cli.build import build
-from polyqwen.data.adaptive_sampling import AdaptiveSampling
-from polyqwen.data.curriculum import Curriculum
-from polyqwen.data.permutation import PassOrder, easy_first
-from polyqwen.data.sampler import StepSampler
-from polyqwen.data.sampling import BySize, RoundRobin, Sampling
-from polyqwen.data.staged import staged
+from polyqwen.build.run import build
+from polyqwen.data.sampling.adaptive import AdaptiveSampling
+from polyqwen.data.sampling.curriculum import Curriculum
+from polyqwen.data.sampling.permutation import PassOrder, easy_first
+from polyqwen.data.sampling.sampler import StepSampler
+from polyqwen.data.sampling.shares import BySize, RoundRobin, Sampling
+from polyqwen.data.sampling.staged import staged
 from tests.conftest import Configure
 
 ROWS = {"a": 900, "b": 100, "c": 400}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyqwen import schedules
+from polyqwen.training import schedules
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,16 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from polyqwen.callbacks.conflicts import GradientConflicts
-from polyqwen.callbacks.projector import Projector
-from polyqwen.callbacks.throughput import Throughput
-from polyqwen.cli.build import Parts, build, build_trainer
-from polyqwen.reporting.conflicts import conflict_image
-from polyqwen.reporting.gallery import GalleryRow, Result
-from polyqwen.reporting.gallery_file import read_galleries, write_galleries
-from polyqwen.reporting.projector import Cloud, write_cloud
-from polyqwen.reporting.thumbnails import sprite, thumbnail
-from polyqwen.weighting.record import WeightUpdate, append_update, read_updates
+from polyqwen.build.run import Parts, build, build_trainer
+from polyqwen.report.gallery import GalleryRow, Result
+from polyqwen.report.gallery_file import read_galleries, write_galleries
+from polyqwen.tensorboard.conflicts import conflict_image
+from polyqwen.tensorboard.gradient_conflicts import GradientConflicts
+from polyqwen.tensorboard.projector import Projector
+from polyqwen.tensorboard.projector_files import Cloud, write_cloud
+from polyqwen.tensorboard.thumbnails import sprite, thumbnail
+from polyqwen.training.callbacks.throughput import Throughput
+from polyqwen.weighting.weight_update import WeightUpdate, append_update, read_updates
 from tests.conftest import Configure
 
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.cli.build import build, build_trainer
-from polyqwen.cli.sharding import check_sharding
-from polyqwen.cli.strict.check import resolved
-from polyqwen.cli.strict.errors import ConfigError
+from polyqwen.build.fsdp_check import check_sharding
+from polyqwen.build.run import build, build_trainer
+from polyqwen.config.check import resolved
+from polyqwen.config.errors import ConfigError
 from tests.conftest import Configure
 from tests.ranks import on_ranks
 from tests.test_callbacks import QUIET

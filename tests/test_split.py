@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polyqwen.cli.split import SPLITS, split
+from polyqwen.app.commands.split import SPLITS, split
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.cli.study.composing import differences, quoted
-from polyqwen.cli.study.plan import Job, Study, key_of
-from polyqwen.cli.study.pool import Ended, Stopped, Task, run_all
-from polyqwen.cli.study.state import Lock, clear, finished
+from polyqwen.app.study.compose import differences, quoted
+from polyqwen.app.study.plan import Job, Study, key_of
+from polyqwen.app.study.run import Ended, Stopped, Task, run_all
+from polyqwen.app.study.state import Lock, clear, finished
+from polyqwen.config.errors import ConfigError
 from tests.conftest import ROOT, Configure
 from tests.test_launch import working_for
 from tests.test_train import SMALL

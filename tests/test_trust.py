@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-from polyqwen.cli.loading import load_run
-from polyqwen.cli.pins import warn_of_unpinned
-from polyqwen.cli.strict.errors import ConfigError
-from polyqwen.cli.strict.hydra_node import CALLBACKS, check_hydra
-from polyqwen.cli.strict.nodes import check_nodes
-from polyqwen.cli.strict.targets import allowed_signature
-from polyqwen.cli.strict.texts import check_texts
+from polyqwen.config.errors import ConfigError
+from polyqwen.config.hub_revisions import warn_of_unpinned
+from polyqwen.config.hydra_guard import CALLBACKS, check_hydra
+from polyqwen.config.nodes import check_nodes
+from polyqwen.config.targets import allowed_signature
+from polyqwen.config.texts import check_texts
+from polyqwen.inference.load import load_run
 from tests.conftest import ROOT, Configure
 from tests.test_bad_input import arguments, assert_refused, forked
 
@@ -96,16 +96,16 @@ TARGETS = [
     "subprocess.run",
     "torch.load",
     "torch.hub.load",
-    "polyqwen.cli.launch.subprocess.run",
-    "polyqwen.module.torch.load",
-    "polyqwen.module.EmbeddingModule.load_from_checkpoint",
-    "polyqwen.cli.launch.launch",
-    "polyqwen.cli.weights.load_weights",
+    "polyqwen.app.launch.subprocess.run",
+    "polyqwen.training.module.torch.load",
+    "polyqwen.training.module.EmbeddingModule.load_from_checkpoint",
+    "polyqwen.app.launch.launch",
+    "polyqwen.runs.weights.load_weights",
     "polyqwen.data.generated.generate",
-    "polyqwen.data.sources.Path",
-    "polyqwen.callbacks.alarms.EmbeddingModule",
-    "polyqwen.callbacks.alarms.Alarms.load_state_dict",
-    "polyqwen.callbacks.alarms.log",
+    "polyqwen.data.rows.sources.Path",
+    "polyqwen.training.callbacks.alarms.EmbeddingModule",
+    "polyqwen.training.callbacks.alarms.Alarms.load_state_dict",
+    "polyqwen.training.callbacks.alarms.log",
     "polyqwen.losses.checks.math.floor",
     "lightning.pytorch.LightningModule.load_from_checkpoint",
     "lightning.pytorch.utilities.rank_zero.rank_zero_info",
@@ -310,8 +310,8 @@ def test_unpinned_names_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_shipped_hub_names_are_pinned(configure: Configure) -> None:
-    from polyqwen.cli.pins import COMMIT, hub_names
-    from polyqwen.cli.strict.check import resolved
+    from polyqwen.config.check import resolved
+    from polyqwen.config.hub_revisions import COMMIT, hub_names
 
     names = {}
     for model in ("qwen2_vl_2b", "bge_large"):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from polyqwen.cli.build import Parts, build
-from polyqwen.data.trusted import trusted_split
+from polyqwen.build.run import Parts, build
+from polyqwen.data.tables.trusted import trusted_split
 from tests.conftest import Configure
 
 

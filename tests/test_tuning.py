@@ -10,12 +10,12 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from polyqwen.cli.build import Parts, build
-from polyqwen.cli.weights import load_weights
+from polyqwen.build.run import Parts, build
 from polyqwen.inference.model import EmbeddingModel
 from polyqwen.models.tuning.merging import load_trained, merge, save_trained, trained_state
 from polyqwen.models.tuning.strategies import LastLayers, LoraTuning
 from polyqwen.models.tuning.trained_rows import TrainedRows
+from polyqwen.runs.weights import load_weights
 from tests.conftest import Configure
 from tests.test_large_batch import gradients, made, relative
 from tests.test_module import batch_of

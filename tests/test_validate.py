@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from polyqwen.cli.validate import validate
+from polyqwen.app.commands.validate import validate
 from polyqwen.data.validation.counts import Classes, Lengths, Scores
 from polyqwen.data.validation.keys import Keys
 from tests.conftest import ROOT

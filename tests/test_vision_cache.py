@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from polyqwen.models.inputs import Images
+from polyqwen.models.encoder import Images
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.vocabulary import Vocabulary
 from tests.test_encoder import CONFIG, IMAGE, VOCAB

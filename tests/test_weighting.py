@@ -17,7 +17,7 @@ from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_loss.calibrated import CalibratedWeighting
 from polyqwen.weighting.by_loss.static import StaticWeighting
 from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
-from polyqwen.weighting.record import WeightUpdate, format_update
+from polyqwen.weighting.weight_update import WeightUpdate, format_update
 
 STATIC = {"text_pair": 1.0, "ocr": 1.0, "instruction": 1.2}
 ALPHA = {"text_pair": 0.27, "ocr": 1.0, "instruction": 1.25, "vqa_single": 1.0}

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from polyqwen.cli.resolvers import register
+from polyqwen.config.resolvers import register
 from polyqwen.weighting.base import Weighting
 from tests.conftest import ROOT
 from tests.ranks import on_ranks

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd import scalarization
 
+from polyqwen.weighting.adam import AdamRule
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_loss.dwa import DynamicWeightAverage
 from polyqwen.weighting.by_loss.equal import EqualWeighting
@@ -23,8 +24,7 @@ from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
 from polyqwen.weighting.by_loss.stw_learned import LearnedStrategicTaskWeighting
 from polyqwen.weighting.by_loss.uncertainty import UncertaintyWeighting
 from polyqwen.weighting.by_loss.uw_so import SoftOptimalUncertainty
-from polyqwen.weighting.record import WeightUpdate
-from polyqwen.weighting.rule import AdamRule
+from polyqwen.weighting.weight_update import WeightUpdate
 
 STATIC = {"a": 1.0, "b": 1.0, "c": 1.0}
 LOSSES = (4.0, 1.0, 0.5)

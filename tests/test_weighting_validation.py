@@ -18,7 +18,7 @@ from polyqwen.weighting.by_validation.gate import CosineGate
 from polyqwen.weighting.by_validation.nnls_match import GradientMatching
 from polyqwen.weighting.by_validation.validation import ValidationWeighting
 from polyqwen.weighting.gram import SharedHeadGram
-from polyqwen.weighting.record import WeightUpdate
+from polyqwen.weighting.weight_update import WeightUpdate
 
 STATIC = {"a": 1.0, "b": 1.0, "c": 1.0}
 # lengths 2, 1, 4; cosines to the trusted direction (1, 0): 1, 0.6, -1

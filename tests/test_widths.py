@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from polyqwen.cli.build import build
+from polyqwen.build.run import build
 from polyqwen.losses.grounded import GroundedLoss
 from polyqwen.losses.matryoshka import MatryoshkaLoss
 from polyqwen.losses.scored_text import ScoredTextLoss

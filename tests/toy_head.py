@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from polyqwen.distributed import gather_rows, world_size
+from polyqwen.training.distributed import gather_rows, world_size
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Graph
 

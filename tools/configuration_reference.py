@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from polyqwen.cli.strict.signatures import NoSuchTarget, NotStatic, signature_of, walk
-from polyqwen.cli.strict.toplevel import CONF
+from polyqwen.config.signatures import NoSuchTarget, NotStatic, signature_of, walk
+from polyqwen.config.toplevel import CONF
 
 PAGE = CONF.parent / "docs" / "configuration.md"
 HEAD = """\

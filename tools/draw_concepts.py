@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from polyqwen import schedules
-from polyqwen.data.curriculum import two_phase
-from polyqwen.reporting.style import FAINT, INK, MUTED, figure_style, task_colours
+from polyqwen.data.sampling.curriculum import two_phase
+from polyqwen.report.figure_style import FAINT, INK, MUTED, figure_style, task_colours
+from polyqwen.training import schedules
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SHARES = {"text_pair": 3.5, "ocr": 1.5, "vqa_single": 1.5, "vqa_multi": 1.0}

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polyqwen.data.collator import Collator, mrope_positions
-from polyqwen.data.dataset import Row, Side
-from polyqwen.models.inputs import Chunk, Images
-from polyqwen.module import EmbeddingModule
+from polyqwen.data.tables.dataset import Row, Side
+from polyqwen.models.encoder import Chunk, Images
+from polyqwen.training.module import EmbeddingModule
 
 Features = dict[str, Tensor]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from polyqwen.machine import git, processor, version_of
+from polyqwen.runs.environment import git, processor, version_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "transformers", "lightning", "sentence-transformers", "gradcache")

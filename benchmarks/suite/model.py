@@ -12,8 +12,8 @@ from polyqwen.models.pooling import AttentionPooling
 from polyqwen.models.projection import ResidualProjection
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.vocabulary import Vocabulary
-from polyqwen.module import EmbeddingModule
-from polyqwen.optimization import adamw
+from polyqwen.training.module import EmbeddingModule
+from polyqwen.training.optimizer import adamw
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_loss.static import StaticWeighting
 

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from polyqwen.data.batch import Batch
-from polyqwen.models.large_batch import LargeBatch
-from polyqwen.module import EmbeddingModule
+from polyqwen.models.memory.large_batch import LargeBatch
+from polyqwen.training.module import EmbeddingModule
 
 Mode = Literal["off", "checkpoint", "cached"]
 MODES: tuple[Mode, ...] = ("off", "checkpoint", "cached")

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from transformers import Qwen2VLModel
 
 from benchmarks.suite.columns import Features, SentenceEncoder
-from polyqwen.models.patch_embedding import IMAGE_MEAN, IMAGE_STD
-from polyqwen.module import EmbeddingModule
+from polyqwen.models.vision.patch_embedding import IMAGE_MEAN, IMAGE_STD
+from polyqwen.training.module import EmbeddingModule
 
 
 class PublishedEncoder(SentenceEncoder):

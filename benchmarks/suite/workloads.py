@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from benchmarks.suite.environment import ROOT
 from polyqwen.data.collator import Collator
-from polyqwen.data.dataset import Row, Side
-from polyqwen.data.labels import LabelBook
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.task import Task
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.task import Task
+from polyqwen.data.tables.dataset import Row, Side
+from polyqwen.data.tables.labels import LabelBook
 from polyqwen.data.tokens import Tokens
 
 TASK = "pairs"

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polyqwen.checkpoints.atomic import replaced
+from polyqwen.checkpoints.atomic_files import replaced
 
 WAY_OUT = "name another checkpoint of the run, or let resume=auto take the newest whole one"
 

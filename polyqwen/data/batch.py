@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from polyqwen.models.inputs import Chunk, Images
+from polyqwen.models.encoder import Chunk, Images
 
 SMALL = 1 << 18  # bytes of a tensor that is copied rather than shared
 

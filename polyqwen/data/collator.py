@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyqwen.data.batch import Batch, TaskBatch
-from polyqwen.data.dataset import Row, Side
-from polyqwen.data.labels import LabelBook
+from polyqwen.data.tables.dataset import Row, Side
+from polyqwen.data.tables.labels import LabelBook
 from polyqwen.data.tokens import Tokens
-from polyqwen.models.inputs import Chunk, Images
+from polyqwen.models.encoder import Chunk, Images
 
 GREY = 127
 
 
 class PictureSource(Protocol):
-    """What is asked of `polyqwen.data.pictures.Pictures`."""
+    """What is asked of `polyqwen.data.images.images.Pictures`."""
 
     merge_size: int
 

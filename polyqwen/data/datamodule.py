@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from polyqwen.data.bad_rows import BadRows
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
-from polyqwen.data.curriculum import Curriculum
-from polyqwen.data.dataset import MultiTaskDataset
-from polyqwen.data.embedded import FOLDER
-from polyqwen.data.eval_batches import RowBatches
-from polyqwen.data.permutation import Rows
-from polyqwen.data.pictures import Pictures, Resize
-from polyqwen.data.sampling import Sampling, Shares
-from polyqwen.data.sources import Source
-from polyqwen.data.splits import Splits, View
-from polyqwen.data.task import Task
+from polyqwen.data.images.embedded import FOLDER
+from polyqwen.data.images.images import Pictures, Resize
+from polyqwen.data.rows.bad_rows import BadRows
+from polyqwen.data.rows.sources import Source
+from polyqwen.data.rows.task import Task
+from polyqwen.data.sampling.curriculum import Curriculum
+from polyqwen.data.sampling.eval_batches import RowBatches
+from polyqwen.data.sampling.permutation import Rows
+from polyqwen.data.sampling.shares import Sampling, Shares
+from polyqwen.data.sampling.train_rows import TrainRows
+from polyqwen.data.tables.dataset import MultiTaskDataset
+from polyqwen.data.tables.splits import Splits, View
 from polyqwen.data.tokens import Tokens
-from polyqwen.data.train_rows import TrainRows
 from polyqwen.data.workers import outlive
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from polyqwen.reporting.history import read_history
+from polyqwen.runs.history import read_history
 
 MAIN = ("spearman", "mrr", "accuracy")  # the first that a task has is its main figure
 WEIGHT = "weight/"

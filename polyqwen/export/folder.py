@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polyqwen import __version__
-from polyqwen.data.pictures import Pictures
+from polyqwen.data.images.images import Pictures
 from polyqwen.data.tokens import Tokens
-from polyqwen.export.checksums import check_sums
 from polyqwen.export.parts import adapted, save_network, shared, tell_apart, without_copy
+from polyqwen.inference.checksums import check_sums
 from polyqwen.inference.model import EmbeddingModel
 from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.models.pooling import AttentionPooling, ClsPooling, LastTokenPooling, MeanPooling

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from polyqwen.models.adapters import AdaptedEncoder, LowRankLinear
 from polyqwen.models.parted_projection import PartedProjection
+from polyqwen.models.tuning.task_adapters import AdaptedEncoder, LowRankLinear
 
 ADAPTERS = "adapters.safetensors"
 COPY = re.compile(r"copies\.\d+\.")

@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from polyqwen.data.picture_files import upright_rgb
-from polyqwen.data.pictures import Pictures
+from polyqwen.data.images.files import upright_rgb
+from polyqwen.data.images.images import Pictures
 
 Input = str | Path | Image.Image | Mapping[str, Any]
 

@@ -13,15 +13,15 @@ from transformers.utils import logging
 
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
-from polyqwen.data.dataset import Row, Side
-from polyqwen.data.labels import LabelBook
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.task import Task
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.task import Task
+from polyqwen.data.tables.dataset import Row, Side
+from polyqwen.data.tables.labels import LabelBook
 from polyqwen.data.tokens import Tokens
-from polyqwen.features import embedded
 from polyqwen.inference.inputs import GivenPictures, Input, content_of, is_single
-from polyqwen.models.inputs import Encoder
-from polyqwen.models.large_batch import LargeBatch
+from polyqwen.models.encoder import Encoder
+from polyqwen.models.memory.large_batch import LargeBatch
+from polyqwen.training.features import embedded
 
 
 class EmbeddingModel:
@@ -32,7 +32,7 @@ class EmbeddingModel:
     is encoded together with (to about 1e-6).
 
     Args:
-        encoder: see `polyqwen.models.inputs.Encoder`.
+        encoder: see `polyqwen.models.encoder.Encoder`.
         pooling: hidden states and mask to one vector.
         projection: to the embedding, before its unit norm.
         tokens: tokenizer and prefixes.
@@ -85,7 +85,9 @@ class EmbeddingModel:
         if (folder / SETTINGS).is_file():
             model = load(folder)
         else:
-            from polyqwen.cli.loading import load_run  # composes a configuration; exports need none
+            from polyqwen.inference.load import (
+                load_run,  # composes a configuration; exports need none
+            )
 
             model = load_run(folder, checkpoint)
         return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

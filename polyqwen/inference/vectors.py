@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from polyqwen.files import written
+from polyqwen.checkpoints.written import written
 
 KEY = b"polyqwen"  # of the file's notes: what made the vectors
 COLUMNS = ("text", "image", "vector")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
-from polyqwen.models.inputs import Chunk
+from polyqwen.models.encoder import Chunk
 
 PACKED = "packed"  # the name of `packed_attention` among transformers' attentions
 

@@ -8,7 +8,7 @@ from transformers.vision_utils import get_vision_window_index
 
 from polyqwen.models.packing import Packing
 from polyqwen.models.qwen_vl import QwenVLEncoder
-from polyqwen.models.tower import Tower
+from polyqwen.models.vision.tower import Tower
 
 
 class WindowTower(Tower):

@@ -3,7 +3,7 @@
 from transformers import Qwen2VLConfig, Qwen2VLModel
 
 from polyqwen.models.qwen_vl import QwenVLEncoder
-from polyqwen.models.tower import Tower
+from polyqwen.models.vision.tower import Tower
 
 
 class Qwen2VLEncoder(QwenVLEncoder):

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import Qwen3VLConfig, Qwen3VLModel
 
 from polyqwen.models.qwen_vl import QwenVLEncoder
-from polyqwen.models.tower import Tower
+from polyqwen.models.vision.tower import Tower
 
 
 class DeepstackTower(Tower):

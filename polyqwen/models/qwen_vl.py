@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from polyqwen.models.compiling import compile_blocks
-from polyqwen.models.inputs import Chunk, Images
-from polyqwen.models.layer_checkpointing import recomputable, recompute
+from polyqwen.models.encoder import Chunk, Images
 from polyqwen.models.loading import load_pretrained
+from polyqwen.models.memory.compiling import compile_blocks
+from polyqwen.models.memory.layers import recomputable, recompute
 from polyqwen.models.packing import PACKED, PackedChunk, Packing
-from polyqwen.models.tower import Tower
-from polyqwen.models.vision_cache import VisionCache
+from polyqwen.models.vision.feature_cache import VisionCache
+from polyqwen.models.vision.tower import Tower
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
 # output projections of the blocks: attention and MLP, of the language model and the vision tower

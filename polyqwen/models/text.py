@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from polyqwen.models.compiling import compile_blocks
-from polyqwen.models.inputs import Chunk, Images
-from polyqwen.models.layer_checkpointing import recomputable, recompute
+from polyqwen.models.encoder import Chunk, Images
 from polyqwen.models.loading import load_pretrained
+from polyqwen.models.memory.compiling import compile_blocks
+from polyqwen.models.memory.layers import recomputable, recompute
 from polyqwen.models.packing import PACKED, PackedChunk
 from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 

@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from polyqwen.weighting.checks import check_static
-from polyqwen.weighting.features import FeatureSketch
+from polyqwen.weighting.common import check_static
+from polyqwen.weighting.feature_sketch import FeatureSketch
 from polyqwen.weighting.gram import Gram
-from polyqwen.weighting.record import WeightUpdate
 from polyqwen.weighting.statistics import Decision, Statistics
+from polyqwen.weighting.weight_update import WeightUpdate
 from polyqwen.weighting.window import WindowSums, sums_of
 
 _TINY = 1e-12  # stands for a loss at its lower bound where one divides by it

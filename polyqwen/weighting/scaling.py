@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 
 
 def scaled(weights: Tensor, active: Tensor, old: Tensor, normalize: str) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyqwen.data.types import RowError
+from polyqwen.data.rows.types import RowError
 
 EXAMPLES = 3  # of a kind of fault
 MOST = 1000  # different labels and classes; whatever comes after them is counted as one

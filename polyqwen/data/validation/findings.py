@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from polyqwen.data.bad_rows import BadRows
-from polyqwen.data.task import Task
+from polyqwen.data.rows.bad_rows import BadRows
+from polyqwen.data.rows.task import Task
 from polyqwen.data.validation.keys import Shared
 from polyqwen.data.validation.scan import Scan
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from polyqwen.data.bad_rows import REMEMBERED, pictures_of
-from polyqwen.data.pictures import Pictures
-from polyqwen.data.prepare import in_groups, read_examples
-from polyqwen.data.readers.base import Reader
-from polyqwen.data.task import Task
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.bad_rows import REMEMBERED, pictures_of
+from polyqwen.data.rows.reader import Reader
+from polyqwen.data.rows.task import Task
+from polyqwen.data.rows.types import Content, Example, PictureError, RowError
+from polyqwen.data.tables.prepare import in_groups, read_examples
 from polyqwen.data.tokens import Tokens
-from polyqwen.data.types import Content, Example, PictureError, RowError
 from polyqwen.data.validation.counts import Classes, Faults, Lengths, Scores
 from polyqwen.data.validation.keys import Keys
 

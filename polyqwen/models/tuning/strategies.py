@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from polyqwen.models.layer_checkpointing import recomputable
+from polyqwen.models.memory.layers import recomputable
 from polyqwen.models.tuning.trained_rows import TrainedRows
 
 

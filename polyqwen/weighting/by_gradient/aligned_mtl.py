@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientWeighting
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientWeighting, cosines
 from polyqwen.weighting.by_gradient.equilibrium import equilibrium
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
 
 

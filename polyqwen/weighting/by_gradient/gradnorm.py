@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from polyqwen.weighting.adam import AdamRule
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_gradient.base import causes, with_gradient
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
-from polyqwen.weighting.rule import AdamRule
 from polyqwen.weighting.scaling import check_normalize, scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 

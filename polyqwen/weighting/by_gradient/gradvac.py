@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientWeighting, cosines
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.draws import step_generator
 from polyqwen.weighting.gram import Gram
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from polyqwen.weighting.adam import AdamRule
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.rule import AdamRule
 from polyqwen.weighting.scaling import check_normalize, scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 

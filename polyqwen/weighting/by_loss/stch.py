@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.scaling import check_normalize, scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 

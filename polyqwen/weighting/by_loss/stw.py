@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from polyqwen.weighting.adaptive_interval import AdaptiveInterval
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.checks import check
-from polyqwen.weighting.interval import AdaptiveInterval
+from polyqwen.weighting.common import check
 from polyqwen.weighting.statistics import Decision, Statistics
 
 

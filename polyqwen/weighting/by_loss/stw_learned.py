@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.statistics import Decision, Statistics
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_gradient.base import cosines, with_gradient
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.scaling import check_normalize, scaled
 from polyqwen.weighting.statistics import Decision, Statistics

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
 
 MODES = ("cosine", "sign")

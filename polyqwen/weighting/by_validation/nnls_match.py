@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polyqwen.weighting.by_gradient.quadratic import nonnegative_minimum
 from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
-from polyqwen.weighting.checks import check
+from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polyqwen.losses.library import FAMILIES
-from polyqwen.weighting.checks import check
+from polyqwen.losses.candidates import FAMILIES
+from polyqwen.weighting.common import check
 from polyqwen.weighting.lossrag.context import CONTEXTS
 
 AIMS = ("mean", "anchor")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from polyqwen.weighting.lossrag.measurement import Measurement
+from polyqwen.weighting.lossrag.measurements import Measurement
 from polyqwen.weighting.lossrag.running import RunningMean, RunningScale
 
 CONTEXTS = ("none", "state", "features", "both")

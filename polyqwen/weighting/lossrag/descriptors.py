@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from polyqwen.losses.library import FAMILIES
-from polyqwen.weighting.lossrag.measurement import Measurement
+from polyqwen.losses.candidates import FAMILIES
+from polyqwen.weighting.lossrag.measurements import Measurement
 from polyqwen.weighting.lossrag.running import RunningMean, RunningScale
 
 AVERAGED = (  # over updates, each with a decay of 0.9

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from polyqwen.weighting.adam import AdamRule
 from polyqwen.weighting.lossrag.context import ENTRIES, name_vector
 from polyqwen.weighting.lossrag.descriptors import FEATURES
-from polyqwen.weighting.rule import AdamRule
 
 SIZE = 16  # of embeddings and query
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import with_gradient
 from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
-from polyqwen.weighting.features import FeatureSketch
+from polyqwen.weighting.feature_sketch import FeatureSketch
 from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.lossrag.activity import Activity
 from polyqwen.weighting.lossrag.arguments import anchor_of, check_arguments, families_of
@@ -17,7 +17,7 @@ from polyqwen.weighting.lossrag.credit import RealisedCredit
 from polyqwen.weighting.lossrag.descriptors import Descriptors
 from polyqwen.weighting.lossrag.explain import causes, reason
 from polyqwen.weighting.lossrag.library import Library
-from polyqwen.weighting.lossrag.measurement import log_level, measure
+from polyqwen.weighting.lossrag.measurements import log_level, measure
 from polyqwen.weighting.lossrag.policy import Policy
 from polyqwen.weighting.lossrag.transfer import load
 from polyqwen.weighting.statistics import Decision, Statistics

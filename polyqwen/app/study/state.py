@@ -1,0 +1,116 @@
+"""What is on disk of a study: its manifest, finished runs, and a lock against a second process."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
+from polyqwen.app.study.compose import differences
+from polyqwen.app.study.plan import Job, Study
+from polyqwen.checkpoints.written import write_text
+from polyqwen.runs.folders import MANIFEST
+
+RESULTS = "results.json"
+SHOWN = 4  # differences named
+
+
+def finished(job: Job, cfg: DictConfig) -> bool:
+    """Whether the run is done, with this configuration.
+
+    Raises:
+        ValueError: its folder holds the results of another configuration.
+    """
+    if read_results(job.folder) is None:
+        return False
+    path = job.folder / "config.yaml"
+    try:
+        found = OmegaConf.load(path)
+    except (OSError, YAMLError) as error:
+        raise ValueError(f"{path} is damaged; remove the folder of this run") from error
+    assert isinstance(found, DictConfig)
+    if changed := differences(cfg, found):
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise ValueError(
+            f"{job.folder} is finished with another configuration, {'; '.join(changed[:SHOWN])}"
+            f"{more}; give another study.name, or remove it"
+        )
+    return True
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """A run's results; None while it has none. They are written in one go, so never in part."""
+    try:
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return results if isinstance(results, dict) else None
+
+
+def clear(folder: Path) -> None:
+    """Removes what an interrupted run left."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def write_manifest(
+    folder: Path,
+    study: Study,
+    jobs: Sequence[Job],
+    given: Sequence[str],
+    errors: Mapping[Job, str],
+) -> None:
+    """The plan, and what went wrong, for the leaderboard and for whoever reads the folder."""
+    runs = [
+        {
+            "variant": job.variant,
+            "seed": job.seed,
+            "folder": str(job.folder.relative_to(folder)),
+            **({"error": errors[job]} if job in errors else {}),
+        }
+        for job in jobs
+    ]
+    manifest = {
+        "name": study.name,
+        "baseline": study.baseline,
+        "seeds": study.seeds,
+        "jobs": study.jobs,
+        "common": study.common,
+        "given": list(given),
+        "variants": study.variants,
+        "claims": study.claims,
+        "runs": runs,
+    }
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+class Lock:
+    """Holds a study's folder until this process *and its runs* have ended.
+
+    Runs inherit the file: after a kill that leaves one behind, nobody writes beside it. The lock
+    goes with the processes, however they end.
+
+    Args:
+        folder: of the study.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+
+    def take(self) -> bool:
+        """Whether the folder is ours now."""
+        import fcntl
+
+        with suppress(BlockingIOError):
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def release(self) -> None:
+        """Lets it go."""
+        os.close(self.descriptor)

@@ -1,0 +1,78 @@
+"""Builds the parts that need torch at most, so that their own checks speak within seconds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from polyqwen.config.candidate_losses import LIBRARY, weighting_node
+from polyqwen.config.errors import ConfigError
+from polyqwen.config.signatures import signature_of
+from polyqwen.config.user_errors import told
+
+WIDTH = 8  # of the stand-in for an encoder
+SPLITS = ("train", "dev", "test")
+FOLDER = "polyqwen.data.rows.sources.FolderSource"
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Calls the constructors of tasks, curriculum, losses, weighting and head.
+
+    What they return is thrown away; the run builds its own under its seed. Optimizer, trainer,
+    callbacks, encoder, metrics and data module come with the heavy imports and speak then.
+
+    Raises:
+        ConfigError: a constructor refuses its arguments, or a file that must be there is not.
+    """
+    _check_files(values)
+    tasks = {name: built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
+    built("curriculum", values["curriculum"], {name: t.share for name, t in tasks.items()})
+    for key, node in values["callbacks"].items():
+        if isinstance((node or {}).get("schedule"), dict):
+            built(f"callbacks.{key}.schedule", {**node["schedule"], "_partial_": False}, 0)
+    if values["data"]["source"]["_target_"] == FOLDER:
+        source = built("data.source", values["data"]["source"])
+        for name, task in tasks.items():
+            for split in SPLITS:
+                source.reader(task.folder or name, split)
+    if values["data"].get("sampling"):
+        built("data.sampling", values["data"]["sampling"])
+    _check_torch_parts(values)
+
+
+def _check_torch_parts(values: Mapping[str, Any]) -> None:
+    """Not the optimizer: making one imports the compiler, which takes a second."""
+    built("weighting", weighting_node(values))
+    built("large_batch", values["large_batch"])
+    for name, node in (values.get(LIBRARY) or {}).items():
+        if node is not None:
+            built(f"{LIBRARY}.{name}", node)
+    for name, node in values["losses"].items():
+        given = {"embedding_size"} & set(signature_of(node["_target_"]).parameters)
+        built(f"losses.{name}", node, **dict.fromkeys(given, WIDTH))
+    pooling, projection = values["model"]["pooling"], values["model"]["projection"]
+    built("model.sharing", values["model"]["sharing"])
+    built("model.pooling", pooling, WIDTH)
+    built("model.projection", projection, projection.get("output_size") or WIDTH)
+
+
+def _check_files(values: Mapping[str, Any]) -> None:
+    for key in ("init_from", "ckpt_path"):
+        path = values.get(key)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(key, f"there is no checkpoint {path}")
+
+
+def built(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    """What the node's target returns; its `ValueError` as a `ConfigError` that names the key."""
+    try:
+        return instantiate(node, *args, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        text = told(error)
+        if text is None:
+            raise
+        named = text.startswith((f"{key}.", f"{key} "))  # as in "weighting.bounds must be …"
+        where, _, what = text.partition(" ") if named else (key, "", text)
+        raise ConfigError(where, what) from error

@@ -1,1 +1,0 @@
-"""The only room, besides the root scripts, that knows Hydra: from configuration to objects."""

@@ -1,1 +1,0 @@
-"""python -m polyqwen compare: from runs' own files to a leaderboard."""

@@ -1,1 +1,0 @@
-"""python -m polyqwen report: a run's or a sweep's files as one page."""

@@ -1,1 +1,0 @@
-"""Refuses what cannot run, in one line, before anything heavy is imported."""

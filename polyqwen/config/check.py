@@ -1,0 +1,160 @@
+"""Refuses a configuration with a wrong key or value before anything heavy is imported."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from polyqwen.config.candidate_losses import LIBRARY, further_losses
+from polyqwen.config.errors import ConfigError, one_line, suggest
+from polyqwen.config.nodes import check_nodes
+from polyqwen.config.ranges import check_ranges
+from polyqwen.config.texts import check_texts
+from polyqwen.config.toplevel import BY_TASK, FREE, Schema, check_keys, check_types
+
+NODES = ("data", "curriculum", "weighting", "large_batch", "optimizer", "trainer")
+MODEL = ("encoder", "pooling", "projection", "sharing", "tuning", "tokens")
+PARTS = ("callbacks", "logger")  # any number of nodes; null switches one off
+
+
+def check(cfg: DictConfig, schema: Schema) -> dict[str, Any]:
+    """Checks a composed configuration.
+
+    Returns:
+        It, resolved, as plain containers.
+
+    Raises:
+        ConfigError: for the first mistake found.
+    """
+    check_keys([str(key) for key in cfg], schema)
+    values = resolved(cfg)
+    check_texts(values)
+    check_types(values, schema)
+    if schema.trains:
+        _check_parts(values)
+    check_nodes({key: value for key, value in values.items() if key != FREE})
+    if schema.trains:
+        _check_tasks(values, (*schema.tasks, *values["tasks"]))
+        _check_steps(values["curriculum"])
+    check_ranges({key: value for key, value in values.items() if key != FREE})
+    return values
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, its interpolations resolved."""
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key or one_line(error).rpartition(" ")[2]
+        raise ConfigError(key, "has no value yet", f"give {key}=…") from error
+    except InterpolationKeyError as error:
+        name = one_line(error).partition("'")[2].partition("'")[0]
+        what = f"${{{name}}} stands for a key that is not there"
+        paths = dict(_paths(OmegaConf.to_container(cfg, resolve=False)))
+        where = [path for path, value in paths.items() if f"${{{name}}}" in str(value)]
+        near = suggest(name, paths) if get_close_matches(name, paths) else ""
+        raise ConfigError(where[0] if where else str(error.full_key), what, near) from error
+    except OmegaConfBaseException as error:
+        what = str(error.msg or error).partition("\n")[0]
+        raise ConfigError(str(error.full_key or "configuration"), what) from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _paths(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything that is no mapping."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _paths(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _check_parts(values: Mapping[str, Any]) -> None:
+    """Every part of a run is a node with ``_target_``, and there are no others."""
+    model = values["model"]
+    for key in model if isinstance(model, dict) else ():
+        if key not in MODEL:
+            raise ConfigError(f"model.{key}", "unknown key", suggest(str(key), MODEL))
+    for name in MODEL:
+        _check_node(f"model.{name}", model.get(name) if isinstance(model, dict) else None)
+    for name in NODES:
+        _check_node(name, values[name])
+    for table in (*BY_TASK, *PARTS, *({LIBRARY} & values.keys())):
+        nodes = values[table]
+        if not isinstance(nodes, dict):
+            raise ConfigError(table, f"must be a mapping of nodes, got {nodes!r}")
+        whole = [
+            name for name, node in nodes.items() if isinstance(node, dict) and "_target_" in node
+        ]
+        for name, node in nodes.items():
+            if node is not None or table in BY_TASK:
+                _check_node(f"{table}.{name}", node, whole)
+
+
+def _check_node(where: str, node: Any, others: Sequence[str] = ()) -> None:
+    if isinstance(node, dict) and "_target_" in node:
+        return
+    if not isinstance(node, dict):
+        raise ConfigError(where, f"must be a node with _target_, got {node!r}")
+    name = where.rpartition(".")[2]
+    others = [other for other in others if other != name]
+    raise ConfigError(where, "unknown key, or a node without _target_", suggest(name, others))
+
+
+def _check_tasks(values: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Names of tasks, wherever they stand; the run's own tables agree on which take part."""
+    run = tuple(values["tasks"])
+    tables = {table: values[table] for table in BY_TASK}
+    tables["weighting.static"] = values["weighting"].get("static", run)
+    weighed = (*run, *further_losses(values))
+    for table, names in tables.items():
+        for name in names:
+            _check_task(f"{table}.{name}", name, run if table in BY_TASK else weighed)
+        for name in run:
+            if name not in names:
+                raise ConfigError(f"{table}.{name}", f"is missing; task {name} takes part")
+    if not run:
+        raise ConfigError("tasks", "there are none", f"use task=[{','.join(known[:2])}]")
+    if "wrong_prefix" in values["ablations"] and len(run) < 2:
+        raise ConfigError("ablations", "wrong_prefix needs a second task to take a prefix from")
+    alpha = values["weighting"].get("alpha")  # a number in some strategies
+    for name in alpha if isinstance(alpha, dict) else ():
+        _check_task(f"weighting.alpha.{name}", name, (*known, *weighed))
+    for where, name in _named(values):
+        _check_task(where, name, known)
+    folders = [node["folder"] for node in values["tasks"].values() if node.get("folder")]
+    for name in (values["data"].get("source") or {}).get("datasets") or ():
+        _check_task(f"data.source.datasets.{name}", name, (*known, *folders))
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Places outside the run's own tables that name tasks."""
+    rows = values["data"].get("rows_per_task")
+    for name in rows if isinstance(rows, dict) else ():
+        yield f"data.rows_per_task.{name}", name
+    for name in values["curriculum"].get("starts") or ():
+        yield f"curriculum.starts.{name}", name
+    for name in values["curriculum"].get("foundation") or ():
+        yield "curriculum.foundation", name
+    for key, node in values["callbacks"].items():
+        for name in [node["task"]] if node and node.get("task") else []:
+            yield f"callbacks.{key}.task", name
+        for name in (node or {}).get("tasks") or ():
+            yield f"callbacks.{key}.tasks", name
+
+
+def _check_task(where: str, name: Any, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ConfigError(where, f"there is no task {name!r}", suggest(str(name), set(known)))
+
+
+def _check_steps(curriculum: Mapping[str, Any]) -> None:
+    """The run's length, which the trainer and the optimizer are told."""
+    total, start = curriculum.get("total_steps"), curriculum.get("start_step", 0)
+    if not isinstance(total, int) or not 0 <= start < total:
+        raise ConfigError(
+            "curriculum.total_steps", f"must be above start_step={start}, got {total}"
+        )

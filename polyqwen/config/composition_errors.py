@@ -1,0 +1,107 @@
+"""Hydra's and OmegaConf's many lines about one mistake, said in one."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
+
+from polyqwen.config.errors import ConfigError, one_line, suggest
+from polyqwen.config.signatures import signature_of
+from polyqwen.config.toplevel import CONF, STUDY
+
+Composition: TypeAlias = HydraException | OmegaConfBaseException | MarkedYAMLError
+COMPOSITION = (HydraException, OmegaConfBaseException, MarkedYAMLError)
+
+
+def explain(error: Composition, keys: Sequence[str]) -> ConfigError:
+    """What went wrong while the configuration was composed.
+
+    Args:
+        error: as raised.
+        keys: top-level keys and groups, to find the nearest among.
+    """
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"override {error.override!r}",
+            one_line(str(error.message).partition("\nSee")[0]),
+            "write KEY=VALUE, and quotes around special characters",
+        )
+    if isinstance(error, MissingConfigException):
+        return _missing(error)
+    if isinstance(error, ConfigCompositionException):
+        return _composition(error, keys)
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "configuration"
+        return ConfigError(where, f"is not YAML: {one_line(error.problem)}")
+    if isinstance(error, OmegaConfBaseException):
+        return ConfigError(error.full_key or "configuration", str(error.msg).partition("\n")[0])
+    return ConfigError("configuration", one_line(error))
+
+
+def _missing(error: MissingConfigException) -> ConfigError:
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    file = re.match(r"In '([^']+)'", str(error))
+    source = f" (named in {file.group(1)}.yaml)" if file and "/" in file.group(1) else ""
+    where = f"{group}={option}" if group else option
+    # Hydra gives no options where a group takes a list
+    options = error.options or [path.stem for path in (CONF / group).glob("*.yaml")]
+    return ConfigError(where, f"there is no such file{source}", suggest(option, options))
+
+
+def _composition(error: ConfigCompositionException, keys: Sequence[str]) -> ConfigError:
+    text = str(error)
+    cause = error.__cause__ or error.__context__
+    file = re.match(r"In '([^']+)': ", text)
+    source = f" (in {file.group(1)}.yaml)" if file else ""
+    named = re.search(r"(?:override|delete from config\.|delete|config group|at) '([^']+)'", text)
+    if isinstance(cause, MarkedYAMLError | OverrideParseException):
+        return explain(cause, keys)
+    if text.startswith("Could not override") and isinstance(cause, OmegaConfBaseException):
+        return _unknown_key(named.group(1) if named else "?", cause)
+    if "No match in the defaults list" in text or "does not exist." in text:
+        name = named.group(1) if named else "?"
+        return ConfigError(f"{name}{source}", "unknown key or group", suggest(name, keys))
+    if "An item is already at" in text and named:
+        return ConfigError(named.group(1), "is there already", "leave out the +")
+    if text.startswith("Error merging override") and isinstance(cause, OmegaConfBaseException):
+        where = text.removeprefix("Error merging override ").partition("\n")[0]
+        return ConfigError(where, str(cause.msg).partition("\n")[0])
+    if isinstance(cause, OmegaConfBaseException):
+        return explain(cause, keys)
+    return ConfigError("configuration", one_line(text or cause or "cannot be composed"))
+
+
+def _unknown_key(override: str, cause: OmegaConfBaseException) -> ConfigError:
+    """An override of a key that is not there."""
+    where = cause.full_key or override
+    parent = cause.parent_node
+    name = where.rpartition(".")[2]
+    if where == STUDY:
+        return ConfigError(where, "no study is chosen", "add study=NAME")
+    there = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+    possible = _parameters(parent)
+    if name in possible:
+        return ConfigError(where, "is not set in the files", f"add it: +{override}=…")
+    return ConfigError(where, "unknown key", suggest(name, {*there, *possible} - {"_target_"}))
+
+
+def _parameters(node: Any) -> set[str]:
+    """Keys that the node's target would take too."""
+    if not isinstance(node, DictConfig):
+        return set()
+    plain = OmegaConf.to_container(node)
+    assert isinstance(plain, dict)
+    try:
+        return set(signature_of(str(plain.get("_target_", ""))).parameters)
+    except ValueError:
+        return set()

@@ -1,0 +1,138 @@
+"""Hydra's own settings: those that build objects or run code, before Hydra acts on them."""
+
+import os
+from collections.abc import Mapping
+from functools import wraps
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, OmegaConf
+
+from polyqwen.config.errors import ConfigError
+
+CORE = "hydra._internal.core_plugins"
+SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+PLUGINS: dict[str, dict[str, tuple[str, ...]]] = {  # target -> keys that would run or open anything
+    "launcher": {
+        f"{CORE}.basic_launcher.BasicLauncher": (),
+        f"{SUBMITIT}.LocalLauncher": (),
+        f"{SUBMITIT}.SlurmLauncher": ("setup", "additional_parameters"),
+    },
+    "sweeper": {
+        f"{CORE}.basic_sweeper.BasicSweeper": (),
+        "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": ("custom_search_space",),
+    },
+}
+CALLBACKS = {"sweep_page": {"_target_": "polyqwen.app.commands.report_after_sweep.SweepPage"}}
+SAMPLERS = tuple(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
+DATABASE = "sqlite:///"  # a file; other storages are reached over the network
+LOGGING = ("job_logging", "hydra_logging")
+CLASSES = (
+    "logging.FileHandler",
+    "logging.NullHandler",
+    "logging.StreamHandler",
+    "logging.handlers.RotatingFileHandler",
+)
+STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+TEXTS = ("filename", "format", "datefmt")  # keys of logging whose values are texts, not names
+
+
+def guard_composition() -> None:
+    """From here on, Hydra composes no configuration whose ``hydra`` node `check_hydra` refuses.
+
+    Hydra sets up logging and builds its callbacks before it calls the job, so that the job's own
+    check would come too late.
+    """
+    plain = ConfigLoaderImpl.load_configuration
+    if hasattr(plain, "guarded"):
+        return
+
+    @wraps(plain)
+    def guarded(*args: Any, **kwargs: Any) -> DictConfig:
+        cfg = plain(*args, **kwargs)
+        node = OmegaConf.to_container(cfg.hydra, resolve=False)
+        assert isinstance(node, dict)
+        check_hydra({str(key): value for key, value in node.items()})
+        return cfg
+
+    guarded.guarded = True  # type: ignore[attr-defined]
+    ConfigLoaderImpl.load_configuration = guarded  # type: ignore[method-assign]
+
+
+def check_hydra(node: Mapping[str, Any]) -> None:
+    """Checks a ``hydra`` node as composed, interpolations unresolved.
+
+    Raises:
+        ConfigError: a callback, plug-in, logging class or environment variable that may not be set.
+    """
+    if node.get("callbacks") not in (None, {}, CALLBACKS):
+        raise ConfigError("hydra.callbacks", "may not be set", "write a callback of the run")
+    for key in PLUGINS:
+        sweep = node.get("sweep")
+        _check_plugin(
+            key, node.get(key), str(sweep.get("dir") if isinstance(sweep, Mapping) else "")
+        )
+    for key, value in node.items():
+        if key != "callbacks":
+            _refuse_targets(value, f"hydra.{key}", key in PLUGINS)
+    for key in LOGGING:
+        _check_logging(node.get(key), f"hydra.{key}")
+    job = node.get("job")
+    if isinstance(job, Mapping) and not str(job.get("name") or "").isprintable():
+        raise ConfigError("hydra.job.name", "must be one line", "it becomes one of a script")
+    variables = job.get("env_set") if isinstance(job, Mapping) else None
+    for name, value in variables.items() if isinstance(variables, Mapping) else ():
+        if os.environ.get(name) != value:  # those of env_copy are there already
+            raise ConfigError(f"hydra.job.env_set.{name}", "may not be set", "set it in the shell")
+    if variables and not isinstance(variables, Mapping):
+        raise ConfigError("hydra.job.env_set", "may not be set", "set it in the shell")
+
+
+def _check_plugin(key: str, plugin: Any, sweep_dir: str) -> None:
+    """A launcher or sweeper: one of ours, without what would run commands or open addresses."""
+    where = f"hydra.{key}"
+    given = plugin.get("_target_") if isinstance(plugin, Mapping) else plugin
+    if not isinstance(plugin, Mapping) or given not in PLUGINS[key]:
+        known = next(iter(PLUGINS[key]))
+        raise ConfigError(f"{where}._target_", f"{given} is not allowed", f"leave it at {known}")
+    for name in PLUGINS[key][str(given)]:
+        if plugin.get(name):
+            raise ConfigError(f"{where}.{name}", "may not be set", "leave it out")
+    for name, value in plugin.items():
+        if key == "launcher" and isinstance(value, str) and not value.isprintable():
+            raise ConfigError(f"{where}.{name}", "must be one line", "it becomes one of a script")
+    if key == "launcher" and SUBMITIT in str(given) and "${stamp:}" in sweep_dir:
+        what = "is named by the time, which each job would take anew"
+        raise ConfigError("hydra.sweep.dir", what, "give hydra.sweep.dir=logs/NAME")
+    if not str(plugin.get("storage") or DATABASE).startswith(DATABASE):
+        raise ConfigError(f"{where}.storage", "is not a file", f"give {DATABASE}FILE or null")
+
+
+def _refuse_targets(value: Any, path: str, plugin: bool = False) -> None:
+    if isinstance(value, Mapping):
+        sampler = path == "hydra.sweeper.sampler" and value.get("_target_") in SAMPLERS
+        if "_target_" in value and not plugin and not sampler:
+            raise ConfigError(f"{path}._target_", "nothing is built here", "leave it out")
+        for key, inner in value.items():
+            _refuse_targets(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            _refuse_targets(inner, f"{path}[{i}]")
+
+
+def _check_logging(value: Any, path: str) -> None:
+    """Python's logging calls what stands under ``()`` and ``class``, and reads ``ext://…``."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            where = f"{path}.{key}"
+            if key in ("()", "."):
+                raise ConfigError(where, "is not allowed", "use a class of logging")
+            if key == "class" and inner not in CLASSES:
+                raise ConfigError(where, f"{inner} is not allowed", f"use {', '.join(CLASSES)}")
+            if key not in TEXTS:
+                _check_logging(inner, where)
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            _check_logging(inner, f"{path}[{i}]")
+    elif isinstance(value, str) and value not in STREAMS and ("://" in value or "${" in value):
+        raise ConfigError(path, f"{value} is not allowed", "write the value itself")

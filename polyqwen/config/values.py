@@ -1,0 +1,193 @@
+"""Whether a configured value fits an annotation, as far as the annotation can be read."""
+
+import ast
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from polyqwen.config.errors import suggest
+from polyqwen.config.sources import READ, look_up_expression
+
+SCALARS: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bytes": (bytes,),
+}
+LISTS = ("list", "List", "Sequence", "Iterable", "Collection", "set", "Set", "frozenset")
+MAPPINGS = ("dict", "Dict", "Mapping", "MutableMapping")
+WORDS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "none": "null",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping",
+    "any": "anything",
+    "object": "a node with _target_",
+}
+
+
+class Kind(NamedTuple):
+    """One alternative of an annotation.
+
+    Attributes:
+        name: a key of `WORDS`, or ``literal``.
+        inner: kinds of a list's items, a tuple's places, a mapping's keys and values.
+        value: of a literal.
+    """
+
+    name: str
+    inner: tuple["Kinds", ...] = ()
+    value: Any = None
+
+
+Kinds = tuple[Kind, ...]
+ANY: Kinds = (Kind("any"),)
+
+
+class Built(NamedTuple):
+    """Stands for the object that a node with ``_target_`` becomes."""
+
+    target: str
+
+
+def kinds_of(node: ast.expr | None, module: str, depth: int = 0) -> Kinds:
+    """The alternatives of an annotation; `ANY` for what is not understood.
+
+    Args:
+        node: the annotation.
+        module: where it is written.
+        depth: of aliases followed so far.
+    """
+    if node is None or depth > 10:
+        return ANY
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, str):
+            return kinds_of(ast.parse(node.value, mode="eval").body, module, depth + 1)
+        return (Kind("none"),) if node.value is None else ANY
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return kinds_of(node.left, module, depth) + kinds_of(node.right, module, depth)
+    if isinstance(node, ast.Subscript):
+        return _subscripted(node, module, depth)
+    if isinstance(node, ast.Name | ast.Attribute):
+        return _named(node, module, depth)
+    return ANY
+
+
+def _subscripted(node: ast.Subscript, module: str, depth: int) -> Kinds:
+    name = _last(node.value)
+    items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if name == "Literal":
+        return tuple(Kind("literal", value=i.value) for i in items if isinstance(i, ast.Constant))
+    if name == "Callable":
+        return (Kind("object"),)
+    if name == "Annotated":
+        return kinds_of(items[0], module, depth)
+    inner = [kinds_of(item, module, depth) for item in items]
+    if name == "Optional":
+        return (*inner[0], Kind("none"))
+    if name == "Union":
+        return tuple(kind for kinds in inner for kind in kinds)
+    if name in LISTS:
+        return (Kind("list", (inner[0],)),)
+    if name in MAPPINGS and len(inner) == 2:
+        return (Kind("dict", tuple(inner)),)
+    if name in ("tuple", "Tuple"):
+        if isinstance(items[-1], ast.Constant) and items[-1].value is ...:
+            return (Kind("list", (inner[0],)),)
+        return (Kind("tuple", tuple(inner)),)
+    return ANY
+
+
+def _named(node: ast.Name | ast.Attribute, module: str, depth: int) -> Kinds:
+    name = _last(node)
+    found = look_up_expression(module, node)
+    if found is not None and isinstance(found.node, ast.expr):
+        return kinds_of(found.node, found.module, depth + 1)  # an alias
+    if found is not None and isinstance(found.node, ast.ClassDef):
+        return (Kind("object", value=found.path),)
+    if found is not None and found.module.partition(".")[0] in READ:
+        return ANY
+    if found is not None and found.path in ("pathlib.Path", "os.PathLike"):
+        return (Kind("str"),)
+    if name == "Callable":
+        return (Kind("object"),)
+    if found is None and name in SCALARS:
+        return (Kind(name),)
+    if name in LISTS or name in ("tuple", "Tuple"):
+        return (Kind("list", (ANY,)),)
+    if name in MAPPINGS:
+        return (Kind("dict", (ANY, ANY)),)
+    return ANY
+
+
+def _last(node: ast.expr) -> str:
+    return ast.unparse(node).rpartition(".")[2]
+
+
+def mismatches(value: Any, kinds: Kinds, where: str) -> Iterator[tuple[str, str, str]]:
+    """(where, what, way out) of a value that none of the kinds takes; nothing if one does.
+
+    A list or mapping of the right kind is looked into, so that its wrong item is named.
+    """
+    if any(not list(_inside(value, kind, where)) for kind in kinds if _fits(value, kind)):
+        return
+    for kind in kinds:
+        if _fits(value, kind):
+            yield from _inside(value, kind, where)
+            return
+    literals = [str(kind.value) for kind in kinds if kind.name == "literal"]
+    shown = (
+        {None: "null", True: "true", False: "false"}.get(value)
+        if (value is None or isinstance(value, bool))
+        else repr(value)
+    )
+    if literals and isinstance(value, str):
+        yield where, f"{shown} is not an option", suggest(value, literals)
+        return
+    words = [_word(kind) for kind in kinds if kind.name in WORDS] + literals
+    quotes = "str" in [kind.name for kind in kinds] and isinstance(value, int | float)
+    way_out = f"put it in quotes: \"'{value}'\"" if quotes and not isinstance(value, bool) else ""
+    yield where, f"must be {' or '.join(dict.fromkeys(words))}, got {shown}", way_out
+
+
+def _word(kind: Kind) -> str:
+    return f"a list of {len(kind.inner)}" if kind.name == "tuple" else WORDS[kind.name]
+
+
+def _fits(value: Any, kind: Kind) -> bool:
+    """Whether the value is of the kind, not looking inside."""
+    if kind.name == "any":
+        return True
+    if kind.name == "literal":
+        return type(value) is type(kind.value) and value == kind.value
+    if kind.name == "none":
+        return value is None
+    if isinstance(value, Built):
+        return kind.name not in SCALARS
+    if kind.name in SCALARS:
+        return isinstance(value, SCALARS[kind.name]) and (
+            isinstance(value, bool) is (kind.name == "bool")
+        )
+    if kind.name == "list":
+        return isinstance(value, list | tuple)
+    if kind.name == "tuple":
+        return isinstance(value, list | tuple) and len(value) == len(kind.inner)
+    return kind.name == "dict" and isinstance(value, dict)
+
+
+def _inside(value: Any, kind: Kind, where: str) -> Iterator[tuple[str, str, str]]:
+    if isinstance(value, Built):
+        return
+    if kind.name == "list":
+        for i, item in enumerate(value):
+            yield from mismatches(item, kind.inner[0], f"{where}[{i}]")
+    elif kind.name == "tuple":
+        for i, (item, kinds) in enumerate(zip(value, kind.inner, strict=True)):
+            yield from mismatches(item, kinds, f"{where}[{i}]")
+    elif kind.name == "dict":
+        for key, item in value.items():
+            yield from mismatches(item, kind.inner[1], f"{where}.{key}")

@@ -1,0 +1,159 @@
+"""The prepared rows of all tasks: which are trained on, trusted and evaluated."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.bad_rows import BadRows
+from polyqwen.data.rows.sources import Source
+from polyqwen.data.rows.task import Task
+from polyqwen.data.sampling.permutation import Rows
+from polyqwen.data.tables.dataset import OF_PICTURES, Ablation
+from polyqwen.data.tables.fingerprint import fingerprint
+from polyqwen.data.tables.labels import LabelBook
+from polyqwen.data.tables.prepare import prepare
+from polyqwen.data.tables.trusted import trusted_split
+from polyqwen.data.tokens import Tokens
+
+log = logging.getLogger(__name__)
+View = tuple[str, Ablation]  # a task, and what its queries are deprived of
+
+
+class Splits:
+    """Tables of ``train``, ``dev`` and ``test``, task by task, each made on first use.
+
+    Args:
+        source: finds the rows.
+        tasks: task -> its columns and sizes.
+        tokens: tokenizer and prefixes.
+        pictures: opens them.
+        cache: folder of prepared tables.
+        bad_rows: what becomes of rows that cannot be used.
+        trusted_rows: rows of each task taken out of ``dev``, >= 0; see `trusted_split`.
+        train_on_trusted: train on them too.
+
+    Attributes:
+        book: which rows are whose, by their labels.
+        ablations: split -> what its queries are deprived of beside the plain evaluation.
+
+    Raises:
+        ValueError: trusted rows below 0, or none to train on.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        tasks: dict[str, Task],
+        tokens: Tokens,
+        pictures: Pictures,
+        cache: Path,
+        bad_rows: BadRows,
+        trusted_rows: int = 0,
+        train_on_trusted: bool = False,
+    ) -> None:
+        if trusted_rows < 0:
+            raise ValueError(f"data.trusted_rows must be >= 0, got {trusted_rows}")
+        if train_on_trusted and not trusted_rows:
+            raise ValueError("data.train_on_trusted needs data.trusted_rows, which is 0")
+        self.source, self.tasks, self.tokens, self.pictures = source, tasks, tokens, pictures
+        self.cache, self.bad_rows = cache, bad_rows
+        self.trusted_rows, self.train_on_trusted = trusted_rows, train_on_trusted
+        self.book = LabelBook(tasks)
+        self.ablations: dict[str, Sequence[Ablation]] = {"dev": [], "test": []}
+        self._tables: dict[tuple[str, str], Dataset] = {}
+        self._dev: dict[str, tuple[Rows, Rows]] = {}
+
+    def table(self, task: str, split: str) -> Dataset:
+        """The prepared rows of a task's split.
+
+        Raises:
+            ValueError: there are no rows, but for a task with a label outside of ``train``.
+        """
+        if (task, split) not in self._tables:
+            reader = self.source.reader(self.tasks[task].folder or task, split)
+            whole = prepare(
+                reader,
+                self.tasks[task],
+                self.tokens,
+                self.pictures,
+                self.cache,
+                self.bad_rows,
+                self.book.known(task),
+            )
+            table = self._tables[task, split] = self.book.stream(task, whole)
+            if not len(table) and split == "train":
+                raise ValueError(f"task {task}: {reader}: {self.book.missing(task, whole)}")
+            if not len(table):
+                log.info("task %s has no rows in %s: it is not evaluated there", task, split)
+        return self._tables[task, split]
+
+    def tables(self, split: str) -> dict[str, Dataset]:
+        """The prepared rows of all tasks."""
+        return {task: self.table(task, split) for task in self.tasks}
+
+    def fingerprint(self) -> dict[str, str]:
+        """``task/split`` -> fingerprint of what training and its validations read."""
+        return {
+            f"{task}/{split}": fingerprint(self.table(task, split))
+            for task in self.tasks
+            for split in ("train", "dev")
+        }
+
+    def trained(self, task: str) -> Dataset:
+        """The rows of a task's training."""
+        table = self.table(task, "train")
+        if not self.train_on_trusted:
+            return table
+        trusted = self.table(task, "dev").select(self._dev_rows(task)[0])
+        return concatenate_datasets([table, trusted])
+
+    def trusted(self, task: str) -> Rows:
+        """The rows of ``dev`` that a weighting may learn from.
+
+        Raises:
+            ValueError: there are none, or they are trained on.
+        """
+        if not self.trusted_rows or self.train_on_trusted:
+            raise ValueError(
+                "the weighting learns from trusted rows: set data.trusted_rows above 0 and "
+                "data.train_on_trusted to false"
+            )
+        return self._dev_rows(task)[0]
+
+    def evaluated(self, task: str, split: str) -> Rows:
+        """The rows of a split that metrics are computed of: in ``dev`` those not trusted."""
+        if split == "dev":
+            return self._dev_rows(task)[1]
+        return np.arange(len(self.table(task, split)))
+
+    def _dev_rows(self, task: str) -> tuple[Rows, Rows]:
+        """Trusted rows, and those left to choose checkpoints by."""
+        if task not in self._dev:
+            table = self.table(task, "dev")
+            self._dev[task] = trusted_split(table, self.trusted_rows if len(table) else 0)
+        return self._dev[task]
+
+    def views(self, split: str) -> list[View]:
+        """What is evaluated of a split: its tasks, then under ablations those that can be.
+
+        A task without a row in the split (a label that nothing there has) is left out.
+        """
+        tasks = [name for name in self.tasks if len(self.table(name, split))]
+        plain: list[View] = [(task, "none") for task in tasks]
+        return plain + [
+            (name, ablation)
+            for name in tasks
+            for ablation in self.ablations.get(split, [])
+            if _bears(self.tasks[name], ablation)
+        ]
+
+
+def _bears(task: Task, ablation: Ablation) -> bool:
+    """Whether a task's queries have what the ablation takes, and something else besides."""
+    if ablation == "no_question" and not task.asked:
+        return False
+    return task.pictured or ablation not in OF_PICTURES

@@ -1,0 +1,144 @@
+"""Figures of a comparison: bars per task, and trade-offs."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from polyqwen.metrics.paired import Estimate
+from polyqwen.report.comparison.board import Board
+from polyqwen.report.figure_style import INK, MUTED, figure_style
+from polyqwen.report.results_table import ALL_HEADINGS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+BAR, BASELINE = "#9DB8CC", "#0072B2"
+BAR_HEIGHT = 0.24  # inches
+LONGEST = 32  # characters of a name
+
+
+def bars(board: Board) -> "Figure":
+    """The score and each task's main metric, with intervals, the untrained model and chance."""
+    from matplotlib.figure import Figure
+
+    panels = ["score", *board.tasks]
+    height = 1.3 + BAR_HEIGHT * len(board.rows)
+    with figure_style():
+        figure = Figure(figsize=(2.0 + 2.0 * len(panels), height), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        names = [short(row.name) for row in board.rows]
+        for ax, panel in zip(axes, panels, strict=True):
+            whole = panel == "score"
+            values = [row.score if whole else row.tasks[panel] for row in board.rows]
+            _bars(ax, values, [row.name == board.baseline for row in board.rows])
+            for reference, style in ((board.untrained, "--"), (board.chance, ":")):
+                value = reference.score if whole else reference.tasks[panel]
+                if not math.isnan(value.mean):
+                    ax.axvline(value.mean, color=MUTED, linewidth=1, linestyle=style)
+            metric = "" if whole else f"\n{ALL_HEADINGS[board.metrics[panel]]}"
+            ax.set_title(f"{panel}{metric}")
+        axes[0].set_yticks(range(len(names)), names)
+        axes[0].invert_yaxis()
+        axes[0].tick_params(axis="y", colors=INK, length=0)
+        figure.supxlabel("dashed: untrained; dotted: chance; whiskers: 95 % over seeds", fontsize=8)
+        return figure
+
+
+def _bars(ax: "Axes", values: Sequence[Estimate], chosen: Sequence[bool]) -> None:
+    colours = [BASELINE if one else BAR for one in chosen]
+    ax.barh(range(len(values)), [v.mean for v in values], color=colours, height=0.72)
+    halves = [0.0 if math.isnan(v.low) else v.half for v in values]
+    places = list(range(len(values)))
+    ax.errorbar([v.mean for v in values], places, xerr=halves, fmt="none", ecolor=INK, lw=0.9)
+    top = max((v.mean for v in values if not math.isnan(v.mean)), default=1.0)
+    ax.set_xlim(min(0.0, *(v.mean for v in values)), max(1.25 * top, 1e-3))
+    ax.grid(axis="y", visible=False)
+    for place, value, one in zip(places, values, chosen, strict=True):
+        if not math.isnan(value.mean):
+            ax.annotate(
+                f"{value.mean:.3f}",
+                (0.0, place),
+                (3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+                color="white" if one and value.mean > top / 4 else INK,
+            )
+
+
+class _Panel(NamedTuple):
+    title: str
+    across: str
+    up: str
+    points: list[tuple[float, float]]  # of each row; NaN for what was not measured
+
+
+def trade_off(board: Board) -> "Figure | None":
+    """The first task against the mean of the others, and cost against score, as far as known.
+
+    Variants are numbered by their rank. None for a single task without timings.
+    """
+    from matplotlib.figure import Figure
+
+    drawn = [p for p in _panels(board) if not all(math.isnan(x) for x, _ in p.points)]
+    if not drawn:
+        return None
+    with figure_style():
+        figure = Figure(figsize=(3.0 + 3.5 * len(drawn), 4.4), layout="constrained")
+        axes = figure.subplots(1, len(drawn), squeeze=False)[0]
+        for ax, panel in zip(axes, drawn, strict=True):
+            ax.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
+            _scatter(ax, board, panel.points)
+        figure.legend(
+            [_dot(row.name == board.baseline) for row in board.rows],
+            [f"{rank} {short(row.name)}" for rank, row in enumerate(board.rows, start=1)],
+            loc="outside right center",
+            fontsize=7,
+            handletextpad=0.2,
+        )
+        return figure
+
+
+def _panels(board: Board) -> list[_Panel]:
+    first, *others = board.tasks
+    tasks = [
+        (_mean([row.tasks[task].mean for task in others]), row.tasks[first].mean)
+        for row in board.rows
+    ]
+    across = f"mean main metric of {', '.join(others)}"
+    up = f"{first}, {ALL_HEADINGS[board.metrics[first]]}"
+    cost = "seconds per step, relative to the baseline"
+    costs = [(row.cost, row.score.mean) for row in board.rows]
+    return [
+        _Panel("trade-off between tasks", across, up, tasks),
+        _Panel("trade-off between cost and score", cost, "score", costs),
+    ]
+
+
+def _scatter(ax: "Axes", board: Board, points: Sequence[tuple[float, float]]) -> None:
+    for rank, (row, (x, y)) in enumerate(zip(board.rows, points, strict=True), start=1):
+        if math.isnan(x) or math.isnan(y):
+            continue
+        chosen = row.name == board.baseline
+        ax.plot(x, y, "o", color=BASELINE if chosen else BAR, markersize=13, alpha=0.85)
+        colour = "white" if chosen else INK
+        ax.annotate(str(rank), (x, y), ha="center", va="center", fontsize=7.5, color=colour)
+    ax.margins(0.1)
+
+
+def _dot(chosen: bool) -> "Line2D":
+    from matplotlib.lines import Line2D
+
+    colour = BASELINE if chosen else BAR
+    return Line2D([], [], marker="o", linestyle="", color=colour, markersize=6)
+
+
+def short(name: str) -> str:
+    """Names of variants found by their settings can be long; the tables have them whole."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

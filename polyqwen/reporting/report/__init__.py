@@ -1,1 +1,0 @@
-"""The page that tells of a run, or of a sweep: one file that needs nothing else."""

@@ -1,0 +1,98 @@
+"""Where tasks pull the shared head in different directions."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from polyqwen.tensorboard.conflicts import conflict_image
+from polyqwen.training.callbacks.base import optimizer_stepped, tensorboard_writers
+from polyqwen.training.distributed import world_size
+from polyqwen.training.module import EmbeddingModule
+from polyqwen.weighting.by_gradient.base import cosines
+from polyqwen.weighting.gram import SharedHeadGram
+
+
+class GradientConflicts(pl.Callback):
+    """Logs ``gradient/cosine/<task>/<task>``; TensorBoard gets ``gradient/conflicts``, a heat map.
+
+    The cosine of two tasks' gradients at the shared head, before weighting: below 0 a step for one
+    undoes the other's (gradient conflict: Yu et al. 2020, arXiv:2001.06782). Whatever the
+    weighting, it is measured at every ``every``-th step, by a small backward pass per task from the
+    losses to the projection's output; see `SharedHeadGram`. The heat map holds the means since the
+    last validation, in this process.
+
+    Args:
+        every: optimizer steps between measurements, >= 1.
+    """
+
+    def __init__(self, every: int = 50) -> None:
+        if every < 1:
+            raise ValueError(f"gradient_conflicts.every must be at least 1, got {every}")
+        self.every = every
+        self._sums: Tensor | None = None  # (T, T) of the cosines since the last heat map
+        self._counts: Tensor | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Asks for the gradients of the coming step."""
+        assert isinstance(pl_module, EmbeddingModule)
+        due = (pl_module.step + 1) % self.every == 0 and len(pl_module.streams) > 1
+        if due and pl_module.watched is None:
+            pl_module.watched = SharedHeadGram()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Reads them after the step's last micro-batch; ranks add theirs up before."""
+        assert isinstance(pl_module, EmbeddingModule)
+        if pl_module.watched is None or not optimizer_stepped(trainer, batch_idx):
+            return
+        gram, pl_module.watched = pl_module.watched, None
+        if world_size() > 1:
+            gram.all_reduce()
+        products = gram.take()
+        if products is None or not bool(torch.isfinite(products.tasks).all()):
+            return
+        norms, cosine = cosines(products.tasks)
+        present = (norms > 0.0)[:, None] & (norms > 0.0)[None, :]  # (T, T)
+        if self._sums is None or self._counts is None:
+            self._sums, self._counts = torch.zeros_like(cosine), torch.zeros_like(cosine)
+        self._sums += torch.where(present, cosine, 0.0)
+        self._counts += present
+        if trainer.is_global_zero:
+            values = _pairs(pl_module, cosine, present)
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=pl_module.step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the means since the last validation."""
+        assert isinstance(pl_module, EmbeddingModule)
+        sums, counts = self._sums, self._counts
+        if trainer.sanity_checking or sums is None or counts is None:
+            return
+        self._sums = self._counts = None
+        for writer in tensorboard_writers(trainer):
+            mean = torch.where(counts > 0, sums / counts.clamp_min(1.0), torch.nan)
+            title = f"cosine of gradients at the shared head, to step {pl_module.step}"
+            image = conflict_image(list(pl_module.streams), mean.tolist(), title)
+            writer.add_image("gradient/conflicts", image, pl_module.step, dataformats="HWC")
+
+
+def _pairs(module: EmbeddingModule, cosine: Tensor, present: Tensor) -> dict[str, float]:
+    """Every pair of tasks once; a library's losses are in the heat map only."""
+    names = list(module.streams)
+    own = [i for i, name in enumerate(names) if name in module.tasks]
+    return {
+        f"gradient/cosine/{names[i]}/{names[j]}": float(cosine[i, j])
+        for place, i in enumerate(own)
+        for j in own[place + 1 :]
+        if present[i, j]
+    }

@@ -1,0 +1,73 @@
+"""Random states of every rank, for a run that goes on as if it had never stopped."""
+
+import random
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+
+from polyqwen.training.distributed import gather_objects, world_size
+
+
+class RandomState(pl.Callback):
+    """Gives each rank its own random numbers, and keeps all of them in the checkpoint.
+
+    Parameters are drawn alike on all ranks before; what is drawn in training (dropout) should not
+    be. A checkpoint of another number of ranks leaves the seeds as they are.
+
+    Args:
+        seed: of rank 0; the others count on from it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._restored: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seeds this rank, or takes over the checkpoint's state; setting up may have drawn some."""
+        if self._restored is not None:
+            set_random_state(self._restored)
+            return
+        seed = self.seed + trainer.global_rank
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Collects the states of all ranks, which all take part in saving."""
+        checkpoint["random_states"] = gather_objects(random_state())
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Finds this rank's state."""
+        states = checkpoint.get("random_states", [])
+        if len(states) == world_size():
+            self._restored = states[trainer.global_rank]
+
+
+def random_state() -> dict[str, Any]:
+    """This process's random states: tensors and plain Python only."""
+    state = np.random.get_state(legacy=False)
+    assert isinstance(state, dict)
+    keys = torch.from_numpy(state["state"]["key"].astype(np.int64))
+    return {
+        "python": random.getstate(),
+        "numpy": (keys, state["state"]["pos"], state["has_gauss"], state["gauss"]),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Goes on from `random_state`'s answer."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -1,0 +1,34 @@
+"""Ranks that disagree are found at the start, not in the results."""
+
+import hashlib
+
+import lightning.pytorch as pl
+
+from polyqwen.training.distributed import gather_objects, world_size
+
+
+class RankAgreement(pl.Callback):
+    """Compares what every rank believes to run, before anything is trained.
+
+    Args:
+        settings: the resolved configuration as lines of text, ``key = value``.
+    """
+
+    def __init__(self, settings: list[str]) -> None:
+        self.settings = settings
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Raises ValueError on all ranks alike if one differs from rank 0, and names the lines."""
+        if world_size() == 1:
+            return
+        hashes = gather_objects(hashlib.sha256("\n".join(self.settings).encode()).hexdigest())
+        other = next((rank for rank, value in enumerate(hashes) if value != hashes[0]), None)
+        if other is None:
+            return
+        everyone = gather_objects(self.settings)
+        first, second = everyone[0], everyone[other]
+        lines = sorted(set(first) ^ set(second), key=lambda line: line.split(" = ")[0])
+        raise ValueError(
+            f"rank {other} runs another configuration than rank 0: {'; '.join(lines[:6])}; start "
+            "all ranks with the same command"
+        )

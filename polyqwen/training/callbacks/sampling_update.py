@@ -1,0 +1,82 @@
+"""Measures how tasks fare, for sampling that follows it."""
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from polyqwen.data.datamodule import CurriculumDataModule
+from polyqwen.data.sampling.adaptive import AdaptiveSampling
+from polyqwen.losses.types import LossOutput
+from polyqwen.training.callbacks.base import optimizer_stepped
+from polyqwen.training.distributed import gather_objects
+from polyqwen.training.module import EmbeddingModule
+
+
+class SamplingUpdater(pl.Callback):
+    """At the end of each window hands the tasks' mean signal to the data module's sampling.
+
+    Losses are those of all ranks' rows, so ranks agree; rank 0's sums are taken all the same, as
+    the last bit may differ. A window begun is kept in the checkpoint. Without such a sampling
+    there is nothing to do.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The window so far."""
+        return {"sums": {t: float(s) for t, s in self._sums.items()}, "counts": dict(self._counts)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on with a window."""
+        sums = state_dict["sums"].items()
+        self._sums = {task: torch.tensor(value, dtype=torch.float64) for task, value in sums}
+        self._counts = dict(state_dict["counts"])
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Adds the micro-batch; decides when a window ends."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(data, CurriculumDataModule):
+            return
+        sampling = data.train_rows.sampling
+        if not isinstance(sampling, AdaptiveSampling):
+            return
+        assert isinstance(pl_module, EmbeddingModule) and pl_module.record is not None
+        outputs = pl_module.record.outputs
+        for task in pl_module.tasks:
+            value = _signal(outputs[task], sampling.signal) if task in outputs else None
+            if value is not None:
+                self._sums[task] = self._sums.get(task, torch.zeros_like(value)).to(value) + value
+                self._counts[task] = self._counts.get(task, 0) + 1
+        if not optimizer_stepped(trainer, batch_idx) or pl_module.step % sampling.window:
+            return
+        means = [
+            float(self._sums[t]) / self._counts[t] if t in self._sums else math.nan
+            for t in pl_module.tasks
+        ]
+        by_task = dict(zip(pl_module.tasks, gather_objects(means)[0], strict=True))
+        self._sums, self._counts = {}, {}
+        factors = data.train_rows.resample(pl_module.step, by_task)
+        for logger in trainer.loggers:
+            values = {f"sampling/factor/{task}": factor for task, factor in factors.items()}
+            logger.log_metrics(values, step=pl_module.step)
+
+
+def _signal(output: LossOutput, signal: str) -> Tensor | None:
+    """A task's value of one micro-batch, in double precision; None where it has none."""
+    if signal == "uncertainty":
+        value = output.components.get("uncertainty")
+        return None if value is None else value.detach().double()
+    total, chance = output.total.detach().double(), output.chance.double()
+    return torch.where(chance > 0, total / chance.clamp_min(1e-12), total)

@@ -1,0 +1,89 @@
+"""Drives the weighting: a window of optimizer steps, then new task weights."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from polyqwen.training.callbacks.base import optimizer_stepped
+from polyqwen.training.distributed import gather_objects, world_size
+from polyqwen.training.module import EmbeddingModule
+from polyqwen.weighting.weight_update import WeightUpdate, append_update, format_update, scalars
+
+log = logging.getLogger(__name__)
+
+
+class WeightUpdater(pl.Callback):
+    """Calls the weighting's `update` when it is due after an optimizer step, and logs what it did.
+
+    Strategies that weigh a step by its own statistics are updated by the module, and only logged
+    here. Checkpoints of the same step are written after it, because Lightning runs checkpoint
+    callbacks last.
+
+    Args:
+        every: strategies that weigh each step by itself are logged every so many steps, >= 1.
+        say_every: and said in words every so many, >= 1.
+        file: JSON lines of all that is logged, with the reasons; None: nowhere.
+    """
+
+    def __init__(self, every: int = 10, say_every: int = 100, file: str | None = None) -> None:
+        for name, value in (("every", every), ("say_every", say_every)):
+            if value < 1:
+                raise ValueError(f"weight_updater.{name} must be at least 1, got {value}")
+        self.every, self.say_every = every, say_every
+        self.file = None if file is None else Path(file)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Updates at the end of the last micro-batch of a window."""
+        assert isinstance(pl_module, EmbeddingModule)
+        if not optimizer_stepped(trainer, batch_idx):
+            return
+        weighting, update = pl_module.weighting, pl_module.weight_update
+        pl_module.weight_update = None
+        if weighting.lag and weighting.due(pl_module.step - 1):
+            update = pl_module.update_weighting()
+        if weighting.needs_after:
+            weighting.observe_after(pl_module.losses_of(batch))
+        if update is not None:
+            often = weighting.in_step or weighting.eval_steps == 1
+            self._log(trainer, update, weighting.eval_steps if often else None)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Collects every rank's losses since the last update; all ranks take part in saving."""
+        assert isinstance(pl_module, EmbeddingModule)
+        checkpoint["weighting_pending"] = gather_objects(pl_module.weighting.pending.cpu())
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Gives each rank its own losses back; with another number of ranks rank 0 takes all."""
+        assert isinstance(pl_module, EmbeddingModule)
+        saved = checkpoint.get("weighting_pending")
+        if saved is None:
+            return
+        if len(saved) != world_size():
+            saved = [torch.stack(saved).sum(0)] + [torch.zeros_like(saved[0])] * (world_size() - 1)
+        pl_module.weighting.pending.copy_(saved[trainer.global_rank])
+
+    @rank_zero_only
+    def _log(self, trainer: pl.Trainer, update: WeightUpdate, interval: int | None) -> None:
+        """Every update; of those that come at short intervals, now and then one."""
+        if interval is None or update.step % self.say_every < interval:
+            log.info("task weights, %s", format_update(update))
+        if interval is None or update.step % self.every < interval:
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars(update), step=update.step)
+            if self.file is not None:
+                append_update(update, self.file)

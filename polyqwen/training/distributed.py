@@ -1,0 +1,218 @@
+"""One global batch out of all ranks' shards, with exact gradients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import distributed_c10d
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.nn import functional as F
+
+from polyqwen.data.batch import TaskBatch
+from polyqwen.training.devices import sent
+
+_INDICES = ("query", "document", "negative")  # point at contents: shifted behind other ranks'
+_VECTORS = ("teacher_query", "teacher_document")
+_FLOATS = ("score", *_VECTORS)
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this is rank 0."""
+    return world_size() == 1 or dist.get_rank() == 0
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """One picklable value per rank; a collective."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+class Notice:
+    """A word that one rank leaves for the others, to be looked for outside of collectives.
+
+    It lies in the store through which the ranks found each other.
+
+    Args:
+        name: the same on all ranks.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._store, self._name = distributed_c10d._get_default_store(), f"polyqwen/{name}"
+
+    def give(self) -> None:
+        """Leaves it."""
+        self._store.set(self._name, "1")
+
+    def given(self) -> bool:
+        """Whether any rank left it."""
+        return bool(self._store.check([self._name]))
+
+
+def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """All ranks' rows one after another: (N_r, …) → (Σ N_r, …), the same on every rank.
+
+    Gradient: each rank computes the *same* loss of the gathered rows, so the gradient with respect
+    to its own rows is the slice that belongs to them. It is multiplied by the number of ranks,
+    because DDP averages parameter gradients where their sum is wanted. Backward needs no
+    communication.
+
+    Args:
+        rows: this rank's shard; shards may differ in length, also be empty.
+        sizes: length of every rank's shard.
+    """
+    return _GatherRows.apply(rows, tuple(sizes)) if len(sizes) > 1 else rows
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        rank = dist.get_rank()
+        ctx.start, ctx.size, ctx.world = sum(sizes[:rank]), sizes[rank], len(sizes)
+        padding = [0, 0] * (rows.dim() - 1) + [0, max(sizes) - len(rows)]
+        padded = F.pad(rows, padding).contiguous()
+        shards = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(shards, padded)
+        return torch.cat([shard[:size] for shard, size in zip(shards, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].narrow(0, ctx.start, ctx.size) * ctx.world, None
+
+
+def gather_batch(
+    embeddings: Tensor, tasks: Mapping[str, TaskBatch], order: Sequence[str]
+) -> tuple[Tensor, dict[str, TaskBatch]]:
+    """Embeddings and pairs of all ranks as one batch; three collectives, the same on every rank.
+
+    Args:
+        embeddings: (N, D), this rank's contents.
+        tasks: this rank's pairs; a task may be absent here and present elsewhere.
+        order: all tasks of the run, in the order that every rank uses.
+
+    Returns:
+        (Σ N_r, D) embeddings and the pairs of all ranks, tasks in ``order``.
+    """
+    header = [len(embeddings)]
+    for task in order:
+        header += _header(tasks.get(task))
+    own = sent(header, embeddings.device)
+    columns = [_pack(tasks[task]) for task in order if task in tasks]
+    payload = torch.cat(columns) if columns else own.new_empty(0)
+    headers = gather_rows(own[None], [1] * world_size()).tolist()
+    packed = gather_rows(payload, [_length(h) for h in headers]).split(
+        [_length(h) for h in headers]
+    )
+    contents = [h[0] for h in headers]
+    shards: dict[str, list[TaskBatch]] = {task: [] for task in order}
+    for rank, (flat, numbers) in enumerate(zip(packed, headers, strict=True)):
+        for task, sizes in zip(order, _sizes(numbers), strict=True):
+            if sizes[0]:
+                batch, flat = _unpack(flat, sizes, sum(contents[:rank]))
+                shards[task].append(batch)
+    joined = {task: _join(parts) for task, parts in shards.items() if parts}
+    return gather_rows(embeddings, contents), joined
+
+
+class _Sizes(NamedTuple):
+    """What a rank tells of a task.
+
+    Rows, hard negatives, whether there are scores and labels, lengths of a teacher's vectors of
+    queries and documents.
+    """
+
+    rows: int
+    negatives: int
+    scored: int
+    labelled: int
+    of_query: int
+    of_document: int
+
+    def columns(self) -> list[int]:
+        """Lengths of the columns of a `TaskBatch`, 0 for those that are None."""
+        rows, negatives, *widths = self
+        scored, *others = (rows * width for width in widths)
+        return [rows] * 5 + [scored] + [negatives] * 3 + others
+
+
+def _header(batch: TaskBatch | None) -> _Sizes:
+    if batch is None or not len(batch.query):
+        return _Sizes(0, 0, 0, 0, 0, 0)
+    negatives = 0 if batch.negative is None else len(batch.negative)
+    known = (batch.score, batch.label, batch.teacher_query, batch.teacher_document)
+    widths = (0 if column is None else column[0].numel() for column in known)
+    return _Sizes(len(batch.query), negatives, *widths)
+
+
+def _sizes(header: Sequence[int]) -> list[_Sizes]:
+    width = len(_Sizes._fields)
+    return [_Sizes(*header[i : i + width]) for i in range(1, len(header), width)]
+
+
+def _length(header: Sequence[int]) -> int:
+    """Numbers in a rank's payload."""
+    return sum(sum(sizes.columns()) for sizes in _sizes(header))
+
+
+def _pack(batch: TaskBatch) -> Tensor:
+    """All columns as one row of int64; floats by their bits."""
+    bits = {n: c.view(torch.int32).long() for n in _FLOATS if (c := getattr(batch, n)) is not None}
+    columns = batch._replace(**bits)
+    return torch.cat([column.flatten() for column in columns if column is not None])
+
+
+def _unpack(flat: Tensor, sizes: _Sizes, shift: int) -> tuple[TaskBatch, Tensor]:
+    """The first task of a payload, its indices moved by `shift`, and the rest."""
+    lengths = sizes.columns()
+    columns = flat[: sum(lengths)].split(lengths)
+    batch = TaskBatch(*(c if n else None for c, n in zip(columns, lengths, strict=True)))  # type: ignore[arg-type]  # None only where it may be
+    floats = {
+        n: c.int().view(torch.float32) for n in _FLOATS if (c := getattr(batch, n)) is not None
+    }
+    for name in floats.keys() & set(_VECTORS):
+        floats[name] = floats[name].view(sizes.rows, -1)
+    moved = {n: c + shift for n in _INDICES if (c := getattr(batch, n)) is not None}
+    return batch._replace(**moved, **floats), flat[sum(lengths) :]
+
+
+def _join(parts: list[TaskBatch]) -> TaskBatch:
+    """Shards of one task, rank after rank; positions of hard negatives' rows move along."""
+    start, moved = 0, []
+    for part in parts:
+        if part.negative_row is not None:
+            part = part._replace(negative_row=part.negative_row + start)
+        start += len(part.query)
+        moved.append(part)
+    columns = [[c for c in column if c is not None] for column in zip(*moved, strict=True)]
+    return TaskBatch(*(torch.cat(column) if column else None for column in columns))  # type: ignore[arg-type]
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> None:
+    """Lets every process keep a part of each weight, its gradient and its optimizer state (FSDP2).
+
+    For a training step the weights are gathered once, and once its gradients are reduced. Gathering
+    layer by layer would hold less at a time, but ranks cut their batches into different numbers of
+    chunks (see `Collator`) and would wait for each other's collectives for ever.
+
+    FSDP2 takes no scalars: they become vectors of one, also in checkpoints, and load into scalars.
+
+    Args:
+        module: with a ``training_step``; changed in place.
+        mesh: the processes, one dimension.
+    """
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            if parameter.ndim == 0:
+                vector = nn.Parameter(parameter.detach()[None], parameter.requires_grad)
+                setattr(part, name, vector)
+    fully_shard(module, mesh=mesh)
+    register_fsdp_forward_method(module, "training_step")

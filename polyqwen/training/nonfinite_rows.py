@@ -1,0 +1,127 @@
+"""Which rows made a step's gradients not finite; looked for in such a step only."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from polyqwen.training.distributed import gather_objects
+from polyqwen.training.module import EmbeddingModule
+from polyqwen.training.step_record import StepRecord
+
+# from the surest evidence to none at all
+CAUSES = ("embedding", "score", "loss", "gradient of the loss", "gradient of the model")
+
+
+class BadRows(NamedTuple):
+    """Rows of one task that a step could not learn from.
+
+    Attributes:
+        micro_batch: of the step, counted from 0.
+        rank: whose rows they are.
+        task: that drew them.
+        cause: what is not finite, one of `CAUSES`; with the last one no row is under suspicion
+            more than another, and all are named.
+        rows: their numbers in the task's split.
+    """
+
+    micro_batch: int
+    rank: int
+    task: str
+    cause: str
+    rows: list[int]
+
+
+def find_bad_rows(module: EmbeddingModule, records: Sequence[StepRecord]) -> list[BadRows]:
+    """The rows of all ranks that are to blame; a collective, the same answer on every rank.
+
+    A content that becomes NaN names its rows for certain. If all contents are finite, the losses
+    are computed once more from the same embeddings, task by task, with their gradients.
+
+    Args:
+        module: as it was in the step.
+        records: of the step's micro-batches.
+    """
+    rank = module.global_rank
+    own = [bad for i, record in enumerate(records) for bad in _of_contents(i, rank, record)]
+    found = _of_all_ranks(own)
+    known = {(bad.micro_batch, bad.task) for bad in found}
+    own = []
+    for i, record in enumerate(records):
+        for task, cause, rows in _of_losses(module, record):
+            if (i, task) not in known:
+                own.append(BadRows(i, rank, task, cause, rows))
+    found += _of_all_ranks(own)
+    if found:
+        return found
+    every = [
+        BadRows(i, rank, task, CAUSES[-1], _numbers(batch.row))
+        for i, record in enumerate(records)
+        for task, batch in record.tasks.items()
+    ]
+    return _of_all_ranks(every)
+
+
+def bad_parameters(module: torch.nn.Module) -> list[str]:
+    """Names of parameters whose gradient is not finite on some rank; a collective."""
+    names = [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None and not _finite(parameter.grad)
+    ]
+    return list(dict.fromkeys(name for names in gather_objects(names) for name in names))
+
+
+def _finite(value: Tensor) -> bool:
+    local = cast(Any, value).to_local() if isinstance(value, DTensor) else value
+    return bool(local.isfinite().all())
+
+
+def _of_all_ranks(own: list[BadRows]) -> list[BadRows]:
+    # as plain tuples: a checkpoint or another process needs to know no class of ours
+    gathered = gather_objects([tuple(bad) for bad in own])
+    return sorted(BadRows(*bad) for of_rank in gathered for bad in of_rank)
+
+
+def _of_contents(index: int, rank: int, record: StepRecord) -> Iterable[BadRows]:
+    """Rows with a content or a score that is not finite."""
+    bad = ~record.embeddings.isfinite().all(-1)  # (N,)
+    for task, batch in record.tasks.items():
+        rows = bad[batch.query] | bad[batch.document]  # (B,)
+        if batch.negative is not None and batch.negative_row is not None:
+            rows[batch.negative_row[bad[batch.negative]]] = True
+        if rows.any():
+            yield BadRows(index, rank, task, CAUSES[0], _numbers(batch.row[rows]))
+        elif batch.score is not None and not batch.score.isfinite().all():
+            wrong = batch.row[~batch.score.isfinite()]
+            yield BadRows(index, rank, task, CAUSES[1], _numbers(wrong))
+
+
+def _of_losses(module: EmbeddingModule, record: StepRecord) -> Iterable[tuple[str, str, list[int]]]:
+    """(task, cause, this rank's rows) of losses, or their gradients, that are not finite."""
+    embeddings = record.embeddings.detach().clone().requires_grad_()  # (N, D)
+    with torch.enable_grad():
+        pairs = module.step_losses.pairs(embeddings, record.tasks)
+        outputs = module.step_losses.outputs(pairs)
+    for name, output in outputs.items():
+        task = module.streams[name]
+        batch = record.tasks.get(task)  # absent here, present on another rank
+        rows = [] if batch is None else _numbers(batch.row)
+        if not output.total.isfinite():
+            yield task, CAUSES[2], rows
+            continue
+        (gradient,) = torch.autograd.grad(
+            output.total, embeddings, retain_graph=True, allow_unused=True
+        )
+        if gradient is None or batch is None:
+            continue
+        bad = ~gradient.isfinite().all(-1)  # (N,)
+        hit = bad[batch.query] | bad[batch.document]
+        if hit.any():
+            yield task, CAUSES[3], _numbers(batch.row[hit])
+
+
+def _numbers(rows: Tensor) -> list[int]:
+    return [int(row) for row in rows.tolist()]

@@ -1,0 +1,98 @@
+"""Optimizer groups and the learning-rate schedule."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from polyqwen.training.schedules import warmup_cosine
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies: to matrices only, not to norms, biases, queries and scalars."""
+    return parameter.ndim >= 2 and not name.endswith("queries")
+
+
+def parameter_groups(
+    parts: Iterable[tuple[str, nn.Module, float, float]],
+) -> list[dict[str, Any]]:
+    """AdamW groups of trainable parameters.
+
+    Args:
+        parts: (name, module, learning rate, weight decay); each is split into decayed and not.
+    """
+    groups = []
+    for part, module, rate, decay in parts:
+        named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+        for suffix, wanted in (("", True), ("_no_decay", False)):
+            chosen = [p for n, p in named if decays(n, p) is wanted]
+            if chosen:
+                groups.append(
+                    {
+                        "params": chosen,
+                        "lr": rate,
+                        "weight_decay": decay if wanted else 0.0,
+                        "name": part + suffix,
+                    }
+                )
+    return groups
+
+
+def adamw(
+    backbone: nn.Module,
+    head: nn.Module,
+    *,
+    total_steps: int,
+    backbone_lr: float,
+    head_lr: float,
+    backbone_weight_decay: float,
+    head_weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    warmup_fraction: float = 0.03,
+    final_fraction: float = 0.0,
+) -> dict[str, Any]:
+    """AdamW with one rate for the backbone and one for pooling and projection, warmup and cosine.
+
+    Args:
+        backbone: the encoder.
+        head: pooling and projection.
+        total_steps: optimizer steps of the run, > 0 (given by the run, never asked of the trainer:
+            reading its estimate makes a resumed loader restart).
+        backbone_lr: peak rate, > 0.
+        head_lr: peak rate, > 0.
+        backbone_weight_decay: >= 0.
+        head_weight_decay: >= 0.
+        betas: moments of AdamW.
+        eps: of AdamW.
+        warmup_fraction: part of the run in which the rate rises, in [0, 1).
+        final_fraction: rate at the end as a part of the peak, in [0, 1].
+
+    Returns:
+        What `LightningModule.configure_optimizers` returns.
+    """
+    for name, value in (("backbone_lr", backbone_lr), ("head_lr", head_lr)):
+        if not value > 0:
+            raise ValueError(f"optimizer.{name} must be positive, got {value}")
+    if not 0.0 <= warmup_fraction < 1.0:
+        raise ValueError(f"optimizer.warmup_fraction must lie in [0, 1), got {warmup_fraction}")
+    groups = parameter_groups(
+        [
+            ("backbone", backbone, backbone_lr, backbone_weight_decay),
+            ("head", head, head_lr, head_weight_decay),
+        ]
+    )
+    optimizer = AdamW(groups, betas=betas, eps=eps, fused=True)
+    rate = partial(
+        warmup_cosine,
+        warmup_steps=round(warmup_fraction * total_steps),
+        total_steps=total_steps,
+        final=final_fraction,
+    )
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": LambdaLR(optimizer, rate), "interval": "step"},
+    }
