@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from polyqwen.checkpoints.atomic_files import TEMPORARY
+from polyqwen.atomic_files import TEMPORARY
 from polyqwen.checkpoints.sidecar import DamagedCheckpoint, verified
 from polyqwen.data.generated import generate
 

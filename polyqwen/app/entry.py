@@ -16,6 +16,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.atomic_files import write_text
 from polyqwen.config.check import check
 from polyqwen.config.composition_errors import COMPOSITION, explain
 from polyqwen.config.errors import ConfigError, one_line
@@ -133,7 +134,7 @@ def _tell_torchrun(error: Exception, text: str | None) -> None:
         return ErrorHandler().record_exception(error)
     extra = {"py_callstack": text, "timestamp": str(int(time.time()))}
     note = {"message": {"message": text, "extraInfo": extra}}
-    Path(os.environ[ELASTIC]).write_text(json.dumps(note), encoding="utf-8")
+    write_text(Path(os.environ[ELASTIC]), json.dumps(note))
     return None
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.app.commands.report import write_again
 from polyqwen.app.console import console
+from polyqwen.atomic_files import write_json, write_text
 from polyqwen.build.run import Parts, build
 from polyqwen.config.untrusted import checked, read_run
 from polyqwen.data.tables.splits import View
@@ -66,13 +67,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     report["checkpoint"], report["split"] = str(checkpoint), cfg.split
     report["data_root"] = cfg.data.root
     out = run_dir / cfg.out
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=2, ensure_ascii=False)
-    (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    write_json(out / "metrics.json", report)
     tables = markdown_table(report["trained"], report["untrained"], report["chance"])
     grouped = any(report["groups"].values())  # rows may name neither language nor source
     tables += "\n" + groups_markdown(report["groups"]) if grouped else ""
-    (out / "results.md").write_text(tables, encoding="utf-8")
+    write_text(out / "results.md", tables)
     _plot(parts, trained, run, run_dir, out, cfg)
     print_results(report["trained"], report["untrained"], report["chance"], console=console())
     if grouped:

@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from polyqwen.app.signals import last_words
+from polyqwen.atomic_files import write_text
 
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = tuple(128 + number for number in HANDED_ON)  # exit statuses
@@ -68,7 +69,7 @@ def launch(cfg: DictConfig, processes: int) -> None:
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
-    OmegaConf.save(cfg, config, resolve=True)
+    write_text(config, OmegaConf.to_yaml(cfg, resolve=True))
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     shared = {
         "OMP_NUM_THREADS": threads,

@@ -11,10 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.app.commands.report import write_after_training
 from polyqwen.app.console import console, quiet_lightning
+from polyqwen.atomic_files import sweep, write_text
 from polyqwen.build.run import build, build_trainer
-from polyqwen.checkpoints.atomic_files import sweep
 from polyqwen.checkpoints.sidecar import read_sidecar
-from polyqwen.checkpoints.written import write_text
 from polyqwen.data.tables.statistics import statistics_table, task_statistics
 from polyqwen.report.results_table import print_results
 from polyqwen.runs.csv_history import METRICS, carry_over
@@ -39,8 +38,7 @@ def train(cfg: DictConfig) -> Results:
         log.info("starting at step %d from the backbone's weights", cfg.curriculum.start_step)
     trainer, checkpoints = build_trainer(cfg), Path(cfg.run_dir) / "checkpoints"
     if trainer.is_global_zero:  # the others wait for it at their first meeting
-        Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(cfg, Path(cfg.run_dir) / "config.yaml", resolve=True)
+        write_text(Path(cfg.run_dir) / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         if cfg.ckpt_path:
             _carry_over(trainer, Path(cfg.ckpt_path))
         for left in sweep(checkpoints):

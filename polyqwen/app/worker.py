@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from polyqwen.app.entry import FULL, errors_of_the_run
 from polyqwen.app.launch import error_file
 from polyqwen.app.signals import farewell
+from polyqwen.atomic_files import write_text
 from polyqwen.config.errors import one_line
 from polyqwen.config.user_errors import told
 
@@ -36,7 +37,7 @@ def main() -> None:
         except Exception as error:
             text = told(error) or f"{type(error).__name__}: {error}"
             note = path.with_name(error_file(os.environ["RANK"]))
-            note.write_text(one_line(text), encoding="utf-8")
+            write_text(note, one_line(text))
             raise
 
 

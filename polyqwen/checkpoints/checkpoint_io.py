@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
-from polyqwen.checkpoints.atomic_files import replaced
+from polyqwen.atomic_files import atomic_write
 from polyqwen.checkpoints.settings_diff import RUN
 from polyqwen.checkpoints.sidecar import (
     Contents,
@@ -47,14 +47,14 @@ class VerifiedCheckpoints(CheckpointIO):
             OSError: the disk is full, with the bytes needed and free; what was there is untouched.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         before = _contents(path)
-        with _room(path, checkpoint), replaced(path) as file:
-            writer = _Hashing(file)
-            try:
-                torch.save(checkpoint, cast(BinaryIO, writer))
-            except RuntimeError as error:  # torch's complaint about the write that failed
-                raise writer.failure or error from error
+        with _room(path, checkpoint), atomic_write(path, durable=True) as temporary:
+            with temporary.open("wb") as file:
+                writer = _Hashing(file)
+                try:
+                    torch.save(checkpoint, cast(BinaryIO, writer))
+                except RuntimeError as error:  # torch's complaint about the write that failed
+                    raise writer.failure or error from error
             new = Sidecar(
                 writer.contents(),
                 int(checkpoint.get("global_step", 0)),

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polyqwen.checkpoints.atomic_files import replaced
+from polyqwen.atomic_files import atomic_write
 
 WAY_OUT = "name another checkpoint of the run, or let resume=auto take the newest whole one"
 
@@ -68,8 +68,8 @@ def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> None:
         "contents": sidecar.contents._asdict(),
         "before": sidecar.before and sidecar.before._asdict(),
     }
-    with replaced(sidecar_path(checkpoint)) as file:
-        file.write(json.dumps(values, indent=1).encode() + b"\n")
+    with atomic_write(sidecar_path(checkpoint), durable=True) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def read_sidecar(checkpoint: Path) -> Sidecar:

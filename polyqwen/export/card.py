@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from polyqwen.atomic_files import write_text
 from polyqwen.runs.history import read_history
 
 MAIN = ("spearman", "mrr", "accuracy")  # the first that a task has is its main figure
@@ -117,7 +118,7 @@ def write_card(
         weights=_weights(run),
         max_tokens=settings["tokens"]["max_tokens"],
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)
 
 
 def _results(run: Path) -> str:

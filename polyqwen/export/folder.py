@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polyqwen import __version__
+from polyqwen.atomic_files import write_json
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.tokens import Tokens
 from polyqwen.export.parts import adapted, save_network, shared, tell_apart, without_copy
@@ -272,8 +273,3 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
     name, copy = without_copy(name)
     known = next(k for k in names if name == k or name.startswith(f"{k}."))
     return copy + names[known] + name.removeprefix(known)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a value for people to read."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

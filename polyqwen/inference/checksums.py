@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from polyqwen.atomic_files import write_text
 from polyqwen.checkpoints.sidecar import hash_of
 
 SUMS = "SHA256SUMS"
@@ -14,7 +15,7 @@ def write_sums(folder: Path) -> None:
     for path in files:  # safetensors lets nobody else read what it writes
         path.chmod((folder / SUMS).stat().st_mode)
     lines = [f"{hash_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    write_text(folder / SUMS, "".join(lines))
 
 
 def check_sums(folder: Path) -> None:

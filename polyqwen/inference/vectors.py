@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from polyqwen.checkpoints.written import written
+from polyqwen.atomic_files import atomic_write
 
 KEY = b"polyqwen"  # of the file's notes: what made the vectors
 COLUMNS = ("text", "image", "vector")
@@ -48,7 +48,7 @@ def write_vectors(
         ValueError: there are none.
     """
     rows = 0
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         writer: pq.ParquetWriter | None = None
         for entries, vectors in blocks:
             size = vectors.shape[1]

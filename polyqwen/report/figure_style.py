@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyqwen.atomic_files import atomic_write
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -92,10 +94,10 @@ def save(figure: "Figure", out: Path, colours: int | None = None) -> Path:
         colours: of a PNG's palette, at most 256: a third of the bytes; None keeps all of them.
     """
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    if colours is not None:
-        reduce_colours(out, colours)
+    with atomic_write(out) as temporary:
+        figure.savefig(temporary, format=out.suffix[1:])
+        if colours is not None:
+            reduce_colours(temporary, colours)
     return out
 
 
@@ -107,4 +109,4 @@ def reduce_colours(picture: Path, colours: int) -> None:
         plain = image.convert("RGB")
     # not the median cut, which spends them by area and gives lines of two colours one
     method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
-    plain.quantize(colours, method, kmeans=2, dither=dither).save(picture, optimize=True)
+    plain.quantize(colours, method, kmeans=2, dither=dither).save(picture, "PNG", optimize=True)

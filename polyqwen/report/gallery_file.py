@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from polyqwen.checkpoints.written import write_text
+from polyqwen.atomic_files import write_text
 from polyqwen.report.gallery import GalleryRow, Result
 
 SIDE = 220  # pixels of a picture at most

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyqwen.atomic_files import write_text
 from polyqwen.report.choices_table import Choices, choices_table, mean_of, read_choices
 from polyqwen.report.figure_style import MUTED, figure_style, panels, save, task_colours
 from polyqwen.runs.history import Series
@@ -20,8 +21,7 @@ def write_choices(csv_path: Path, out: Path) -> list[Path]:
     """Writes ``choices.png`` and ``choices.md``, and returns where."""
     choices = read_choices(csv_path)
     table = Path(out) / "choices.md"
-    table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text(choices_table(choices), encoding="utf-8")
+    write_text(table, choices_table(choices))
     return [plot_choices(choices, Path(out) / "choices.png"), table]
 
 

@@ -1,12 +1,12 @@
 """What a look through a data set found, as tables and lines and as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from polyqwen.atomic_files import write_json
 from polyqwen.data.validation.findings import Finding, Scans
 
 HEADINGS = {"stops": "A run would stop", "warning": "Warnings", "note": "Notes"}
@@ -73,5 +73,4 @@ def write_validation(path: Path, tasks: Tasks, found: Sequence[Finding]) -> None
             for name, splits in tasks.items()
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)

@@ -1,9 +1,12 @@
 """The numbers of a run that goes on: those from before come along."""
 
 import csv
+import io
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger
+
+from polyqwen.atomic_files import write_text
 
 METRICS = "metrics.csv"
 
@@ -23,10 +26,11 @@ def carry_over(logger: CSVLogger, earlier: Path, step: int) -> None:
     writer = logger.experiment  # this is what empties the folder
     if not keys:
         return
-    with Path(writer.metrics_file_path).open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=keys)
-        table.writeheader()
-        table.writerows(rows)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, fieldnames=keys)
+    table.writeheader()
+    table.writerows(rows)
+    write_text(Path(writer.metrics_file_path), text.getvalue())
     writer.metrics_keys = keys
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from polyqwen.checkpoints.written import write_text
+from polyqwen.atomic_files import write_text
 from polyqwen.tensorboard.thumbnails import sprite
 
 COLUMNS = ("text", "task · side", "task", "side", "kind", "rank")  # the first labels points
@@ -59,11 +59,11 @@ def write_cloud(cloud: Cloud, folder: Path, name: str) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     rows = ["\t".join(f"{value:.5g}" for value in vector) for vector in cloud.vectors]
-    (out / "vectors.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write_text(out / "vectors.tsv", "\n".join(rows) + "\n")
     lines = ["\t".join(_cell(value) for value in line) for line in [COLUMNS, *cloud.lines]]
-    (out / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / "metadata.tsv", "\n".join(lines) + "\n")
     sprite(list(cloud.cards)).quantize(256).save(out / "sprite.png", optimize=True)
-    (out / "size").write_text(str(cloud.cards[0].width), encoding="utf-8")
+    write_text(out / "size", str(cloud.cards[0].width))
     _write_config(Path(folder))
     return out
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from benchmarks.soak import same
-from polyqwen.checkpoints.atomic_files import TEMPORARY, replaced, sweep
+from polyqwen.atomic_files import TEMPORARY, atomic_write, sweep
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.checkpoints.sidecar import (
     Contents,
@@ -194,8 +194,8 @@ def test_a_hundred_kills_while_saving(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")
-    with pytest.raises(RuntimeError), replaced(path) as file:
-        file.write(b"new")
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
+        temporary.write_bytes(b"new")
         raise RuntimeError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 

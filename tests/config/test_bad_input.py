@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from polyqwen.atomic_files import TEMPORARY
 from tests.conftest import ROOT
 
 SHORT = ["curriculum.total_steps=2", "curriculum.switch_step=1", "validate_every=1"]
@@ -283,7 +284,7 @@ def test_bad_data(kind: str, copy: Path, tmp_path: Path) -> None:
     spoil(copy)
     more = ["curriculum.total_steps=6"] if kind == "truncated picture" else []  # a whole pass
     assert_refused(forked("train.py", arguments(copy, tmp_path, *more), tmp_path), words)
-    assert not list((tmp_path / "cache").rglob("*.tmp"))  # nothing half-written is left
+    assert not list((tmp_path / "cache").rglob(f".*{TEMPORARY}"))  # nothing half-written is left
 
 
 def test_bad_rows_may_be_skipped_up_to_a_cap(copy: Path, tmp_path: Path) -> None:

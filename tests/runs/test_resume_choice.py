@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
+from polyqwen.atomic_files import point
 from polyqwen.build.run import build, build_trainer
-from polyqwen.checkpoints.atomic_files import point
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.checkpoints.sidecar import DamagedCheckpoint, sidecar_path
 from polyqwen.config.errors import ConfigError

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.atomic_files import write_json
 from polyqwen.build.run import make
 from polyqwen.config.check import resolved
 from polyqwen.config.nodes import check_nodes
@@ -85,8 +86,7 @@ def mine(
             "rules": rules._asdict(),
         }
         _link(data, whole, name)
-        text = json.dumps(report, indent=2, ensure_ascii=False)
-        (whole / name / REPORT).write_text(text + "\n", encoding="utf-8")
+        write_json(whole / name / REPORT, report)
         os.replace(whole, to)
     return report
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from polyqwen.atomic_files import write_text
 from polyqwen.config.conf import CONF
 
 TASK = """\
@@ -154,8 +155,7 @@ def new_task(
     columns = {**KINDS[kind].fields, **_columns(fields, kind)}
     text = _yaml(name, KINDS[kind], columns, _classes(classes, kind))
     path = conf / "task" / f"{name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     print(f"written to {path}")
     print(_next(name, kind, columns, conf))
     return path

@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from polyqwen.checkpoints.written import write_text
+from polyqwen.atomic_files import write_text
 from polyqwen.report.run_page import run_page
 from polyqwen.runs.report_reading import REPORT, read_run_files
 
@@ -41,8 +41,7 @@ def write_after_training(folder: Path) -> None:
 
     try:
         kept = folder / REPORT / "environment.json"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
+        write_text(kept, json.dumps(environment(), indent=2))
         report(folder)
     except Exception as error:  # whatever it is, the run itself is done and saved
         log.warning("no report was written: %s: %s", type(error).__name__, short(error))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyqwen.atomic_files import write_text
+
 if TYPE_CHECKING:
     from polyqwen.data.images.embedded import PictureStore
 
@@ -73,9 +75,8 @@ def split(
     counts = {name: len(found) for name, found in lines.items()}
     if not all(counts.values()):
         raise ValueError(f"{rows} is too small to split ({counts}); raise --shares of the empty")
-    to.mkdir(parents=True, exist_ok=True)
     for name, found in lines.items():
-        (to / f"{name}.jsonl").write_text("".join(found), encoding="utf-8")
+        write_text(to / f"{name}.jsonl", "".join(found))
     print(f"written to {to}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     return counts
 

@@ -13,17 +13,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.app.entry import FULL, errors_of_the_run
+from polyqwen.atomic_files import write_text
 
 
 def distinct(configurations: Iterable[DictConfig], folder: Path) -> list[Path]:
     """Saves one configuration for each data set that the runs need, and returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     seen: dict[str, Path] = {}
     for cfg in configurations:
         key = OmegaConf.to_yaml(_shared(cfg))
         if key not in seen:
             seen[key] = folder / f"{len(seen)}.yaml"
-            OmegaConf.save(cfg, seen[key], resolve=True)
+            write_text(seen[key], OmegaConf.to_yaml(cfg, resolve=True))
     return list(seen.values())
 
 

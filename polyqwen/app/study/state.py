@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from polyqwen.app.study.compose import differences
 from polyqwen.app.study.plan import Job, Study
-from polyqwen.checkpoints.written import write_text
+from polyqwen.atomic_files import write_json
 from polyqwen.runs.folders import MANIFEST
 
 RESULTS = "results.json"
@@ -86,7 +86,7 @@ def write_manifest(
         "claims": study.claims,
         "runs": runs,
     }
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / MANIFEST, manifest)
 
 
 class Lock:

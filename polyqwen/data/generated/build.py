@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from polyqwen.atomic_files import write_json
 from polyqwen.data.generated.instructions import instruction_rows
 from polyqwen.data.generated.labels import label_rows
 from polyqwen.data.generated.lexicon import Meaning
@@ -133,7 +134,7 @@ def generate(root: Path, *, seed: int = 0, train_rows: int = 4000, eval_rows: in
                 (made / task).mkdir(exist_ok=True)
                 rows = content.rows(task, split, count, seed, made)
                 _write_jsonl(made / task / f"{split}.jsonl", rows)
-        (made / MANIFEST).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        write_json(made / MANIFEST, wanted)
         _put_in_place(made, root, wanted)
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polyqwen.checkpoints.written import written
+from polyqwen.atomic_files import write_bytes
 from polyqwen.data.images.files import MAX_BYTES
 from polyqwen.data.rows.types import PictureError
 
@@ -40,8 +40,7 @@ class PictureStore:
         name = f"embedded:{hashlib.blake2b(data, digest_size=20).hexdigest()}{ending}"
         path = self._path(name)
         if not path.exists():
-            with written(path) as temporary:
-                temporary.write_bytes(data)
+            write_bytes(path, data)
         return name
 
     def find(self, name: str) -> Path | None:

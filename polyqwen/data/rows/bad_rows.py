@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from polyqwen.atomic_files import write_text
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.rows.types import Example, PictureError, RowError
 
@@ -98,7 +99,7 @@ class Sieve:
     def write(self, path: Path) -> None:
         """Keeps the counts beside the table, for runs that find it prepared."""
         counts = {"rows": self.rows, "kinds": dict(self.kinds), "first": self.first}
-        path.write_text(json.dumps(counts, ensure_ascii=False), encoding="utf-8")
+        write_text(path, json.dumps(counts, ensure_ascii=False))
 
 
 def pictures_of(example: Example) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from polyqwen.checkpoints.written import write_text, written
+from polyqwen.atomic_files import atomic_write, write_text
 
 
 def file_of(table: Dataset) -> Path | None:
@@ -41,6 +41,6 @@ def kept_array(table: Dataset, name: str, make: Callable[[], NDArray[Any]]) -> N
         return make()
     path = file.with_suffix(f".{name}.npy")
     if not path.exists():
-        with written(path) as temporary, temporary.open("wb") as opened:
+        with atomic_write(path) as temporary, temporary.open("wb") as opened:
             np.save(opened, make())
     return np.load(path, mmap_mode="r")

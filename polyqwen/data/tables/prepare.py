@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset
 
-from polyqwen.checkpoints.written import written
+from polyqwen.atomic_files import atomic_write
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.rows.bad_rows import BadRows, Sieve, refused, report
 from polyqwen.data.rows.reader import Reader, Record
@@ -96,7 +96,7 @@ def prepare(
         cache.mkdir(parents=True, exist_ok=True)
         log.info("preparing %s, once", reader)
         start = time.monotonic()
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             found = read_examples(reader, task, pictures, classes)
             sieve = Sieve(found, pictures)
             stream = _tables(sieve if skip else refused(found), task, tokens, pictures)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from polyqwen.checkpoints.written import written
+from polyqwen.atomic_files import atomic_write
 from polyqwen.data.tables.cache import file_of, kept_json
 
 
@@ -52,7 +52,7 @@ def subset(table: Dataset, wanted: Callable[[Mapping[str, str]], bool]) -> Datas
     digest = hashlib.blake2b("\n".join(chosen).encode(), digest_size=8).hexdigest()
     path = whole.with_name(f"{whole.stem}-{digest}.arrow")
     if not path.exists():
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             _write(temporary, table, chosen)
     return Dataset.from_file(str(path))
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from polyqwen.checkpoints.written import written
+from polyqwen.atomic_files import write_bytes
 from polyqwen.models.encoder import Images
 
 
@@ -89,8 +89,7 @@ class VisionCache:
 
     @staticmethod
     def _write(file: Path, tokens: Tensor) -> None:
-        with written(file) as temporary:
-            temporary.write_bytes(save({"tokens": tokens.detach().cpu().contiguous()}))
+        write_bytes(file, save({"tokens": tokens.detach().cpu().contiguous()}))
 
 
 def _hash(weights: Sequence[tuple[str, Tensor]], colours: object) -> str:

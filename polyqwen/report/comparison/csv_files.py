@@ -1,9 +1,11 @@
 """The numbers in full, as CSV."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from polyqwen.atomic_files import write_text
 from polyqwen.metrics.paired import Difference, Estimate
 from polyqwen.report.comparison.board import Board
 from polyqwen.runs.leaderboard_runs import RunRecord, common_folder, score, value_of
@@ -56,7 +58,8 @@ def _numbers(name: str, value: Estimate | Difference) -> dict[str, float]:
 
 def _write(path: Path, lines: Sequence[Mapping[str, object]]) -> None:
     names = list(dict.fromkeys(name for line in lines for name in line))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(lines)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(path, text.getvalue())

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyqwen.atomic_files import write_text
 from polyqwen.report.comparison.board import Board
 from polyqwen.report.comparison.captions import Words
 from polyqwen.report.comparison.claims import Tested
@@ -34,14 +35,13 @@ def write_comparison(
     Returns:
         The files, the page first.
     """
-    out.mkdir(parents=True, exist_ok=True)
     figures = _figures(board, variants)
     page, text, table, runs = (
         out / name for name in ("leaderboard.html", "leaderboard.md", "leaderboard.csv", "runs.csv")
     )
     drawn = {name: (figure, caption) for name, (_, figure, caption) in figures.items()}
-    page.write_text(render_page(board, variants, claims, drawn, words), encoding="utf-8")
-    text.write_text(_markdown(board, claims, figures, words), encoding="utf-8")
+    write_text(page, render_page(board, variants, claims, drawn, words))
+    write_text(text, _markdown(board, claims, figures, words))
     write_csv(board, table)
     write_runs(variants, board.tasks, runs)
     with figure_style():

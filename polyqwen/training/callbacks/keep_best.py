@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from polyqwen.checkpoints.atomic_files import adopt
+from polyqwen.atomic_files import adopt
 from polyqwen.checkpoints.sidecar import DamagedCheckpoint, Sidecar, sidecar_path, verified
 from polyqwen.training.distributed import gather_objects, is_first
 

@@ -6,7 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
-from polyqwen.checkpoints.atomic_files import point
+from polyqwen.atomic_files import point
 from polyqwen.checkpoints.settings_diff import LAST
 from polyqwen.training.callbacks.base import callbacks_of, optimizer_stepped
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polyqwen.atomic_files import atomic_write
 from polyqwen.weighting.lossrag.context import CONTEXTS, ENTRIES
 from polyqwen.weighting.lossrag.descriptors import FEATURES
 
@@ -76,8 +77,8 @@ def from_checkpoints(paths: Sequence[Path], to: Path) -> None:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         policies.append(extract(stored.get("state_dict", stored), str(path)))
     policy = average(policies)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(policy, to)
+    with atomic_write(to) as temporary:
+        torch.save(policy, temporary)
 
 
 def load(path: str, context: str) -> State:
