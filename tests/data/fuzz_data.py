@@ -1,4 +1,4 @@
-"""Feeds readers, tasks, tokenizer and picture decoding broken input: python -m tests.data.fuzz_data.
+"""Feeds readers, tasks, tokenizer and decoding broken input: python -m tests.data.fuzz_data.
 
 Each execution follows from its target and its number alone; --replay TARGET NUMBER does one again.
 It runs in a child process that may take 10 seconds for an input and 700 MB more than it began with.

@@ -29,9 +29,11 @@ SPAN = re.compile(r"`((?:make|python) [^`]+)`")
 
 # what runs a command: python -m polyqwen COMMAND, make TARGET, or the beginning of another line
 RUN_BY = {
-    "polyqwen tokenizer": "tests/data/test_tokens.py::test_the_command_makes_a_tokenizer_from_a_folder",
+    "polyqwen tokenizer": "tests/data/test_tokens.py::"
+    "test_the_command_makes_a_tokenizer_from_a_folder",
     "polyqwen compare": "tests/report/test_compare.py::test_mistakes_are_one_line",
-    "polyqwen policy": "tests/weighting/test_lossrag_transfer.py::test_the_command_averages_checkpoints",
+    "polyqwen policy": "tests/weighting/test_lossrag_transfer.py::"
+    "test_the_command_averages_checkpoints",
     "polyqwen choices": "tests/report/test_choices.py::test_a_run_of_lossrag_tells_its_story",
     "polyqwen validate": "tests/data/test_validate.py::test_the_command_ends_as_it_should",
     "polyqwen report": "tests/report/test_report.py::test_a_sweep_has_a_page_with_links",

@@ -1,4 +1,4 @@
-"""A device that is not there: ``python -m tests.training.gpu_rehearsal`` takes a step on it for each line.
+"""A device that is not there: ``python -m tests.training.gpu_rehearsal`` takes steps on it.
 
 Tensors that say they lie on a device and hold no numbers (`FakeTensorMode`) go through a whole
 step. An operation on tensors of two devices fails, and so does whatever would bring a number back
