@@ -19,11 +19,12 @@ def main(cfg: DictConfig) -> float | None:
     from polyqwen.app.signals import farewell
 
     with farewell(cfg.run_dir):
-        from polyqwen.app.launch import device_count, launch, launched_outside
+        from polyqwen.app.launch import launch
+        from polyqwen.build.processes import device_count, launched_outside
         from polyqwen.runs.resume import resume
 
-        resume(cfg)
         processes = device_count(cfg)
+        resume(cfg, processes * cfg.trainer.num_nodes)
         if processes > 1 and not launched_outside():
             launch(cfg, processes)
         else:

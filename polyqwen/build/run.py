@@ -14,8 +14,8 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.app.launch import launched_outside
 from polyqwen.build.fsdp_check import check_sharding
+from polyqwen.build.processes import device_count, launched_outside
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.config.candidate_losses import further_losses, weighting_node
 from polyqwen.config.check import resolved
@@ -207,9 +207,10 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     }
     nodes = [(name, node) for name, node in cfg.callbacks.items() if node]
     settings = [f"{key} = {value!r}" for key, value in flat_settings(cfg).items()]
+    processes = device_count(cfg) * cfg.trainer.num_nodes
     return [
         RankAgreement(settings),
-        RunRecord(run_settings(cfg), allow_data="data" in cfg.resume_allow),
+        RunRecord(run_settings(cfg, processes), allow_data="data" in cfg.resume_allow),
         RandomState(cfg.seed),
         DueValidation(),
         *([WholeInEvaluation()] if cfg.trainer.strategy == "fsdp" else []),

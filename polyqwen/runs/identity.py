@@ -5,7 +5,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from polyqwen.app.launch import device_count
 from polyqwen.runs.settings import flat_settings
 
 # what may differ between a run and the one that goes on with it
@@ -33,13 +32,16 @@ def comparable_settings(cfg: Any, folder: Path) -> dict[str, Any]:
     return {k: v.replace(str(folder), "") if isinstance(v, str) else v for k, v in flat.items()}
 
 
-def run_settings(cfg: DictConfig) -> dict[str, Any]:
+def run_settings(cfg: DictConfig, processes: int) -> dict[str, Any]:
     """What a run must share with another one to go on from its checkpoint.
 
     Numbers of rows are those of all processes: the order of rows does not depend on how many there
     are to share them.
+
+    Args:
+        cfg: the composed configuration.
+        processes: of the run, on all machines together.
     """
-    processes = device_count(cfg) * cfg.trainer.num_nodes
     settings: dict[str, Any] = {}
     for key, value in comparable_settings(cfg, Path(cfg.run_dir)).items():
         if key in PROCESSES or any(f"{key}.".startswith(f"{start}.") for start in HARMLESS):

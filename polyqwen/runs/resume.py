@@ -29,12 +29,16 @@ class Candidate(NamedTuple):
     trouble: str
 
 
-def resume(cfg: DictConfig) -> None:
+def resume(cfg: DictConfig, processes: int) -> None:
     """Sets ``ckpt_path`` as ``resume`` says; any checkpoint named is verified.
 
     ``auto`` takes the newest whole checkpoint of an equal run: this run's folder and those beside
     it. A run is equal if its settings are (`run_settings`); what differs in another one is said.
     A path names a run's folder, for its newest whole checkpoint, or a checkpoint.
+
+    Args:
+        cfg: the composed configuration.
+        processes: of the run, on all machines together.
 
     Raises:
         ConfigError: the path holds nothing whole to go on with, or its run had other settings and
@@ -51,17 +55,17 @@ def resume(cfg: DictConfig) -> None:
     if cfg.ckpt_path:
         raise ConfigError("resume", f"{choice} and ckpt_path= are given", "choose one of them")
     if choice == "auto":
-        found = _newest_equal(Path(cfg.run_dir), run_settings_of(cfg))
+        found = _newest_equal(Path(cfg.run_dir), run_settings_of(cfg, processes))
     else:
         found = _named(Path(choice))
         if "config" not in cfg.resume_allow:
-            _check_settings(found, run_settings_of(cfg))
+            _check_settings(found, run_settings_of(cfg, processes))
     cfg.ckpt_path = None if found is None else str(found)
 
 
-def run_settings_of(cfg: DictConfig) -> dict[str, Any]:
+def run_settings_of(cfg: DictConfig, processes: int) -> dict[str, Any]:
     """As a checkpoint keeps them."""
-    return plain(run_settings(cfg))
+    return plain(run_settings(cfg, processes))
 
 
 def _named(path: Path) -> Path:

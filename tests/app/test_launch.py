@@ -15,7 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from polyqwen.app.launch import device_count
+from polyqwen.build.processes import device_count
 from tests.app.test_train import SMALL, run
 from tests.conftest import ROOT, Configure
 

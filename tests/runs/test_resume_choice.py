@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from polyqwen.atomic_files import point
+from polyqwen.build.processes import device_count
 from polyqwen.build.run import build, build_trainer
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.checkpoints.sidecar import DamagedCheckpoint, sidecar_path
@@ -29,7 +30,8 @@ class Runs:
         return self.configure(f"run_dir={self.root / name}", *overrides)
 
     def save(self, name: str, step: int, *overrides: str, file: str | None = None) -> Path:
-        record = {"settings": run_settings_of(self.cfg(name, *overrides))}
+        cfg = self.cfg(name, *overrides)
+        record = {"settings": run_settings_of(cfg, device_count(cfg))}
         path = self.root / name / "checkpoints" / (file or f"last-{step}.ckpt")
         VerifiedCheckpoints().save_checkpoint({"global_step": step, "run": record}, path)
         if file is None:
@@ -38,7 +40,7 @@ class Runs:
 
     def chosen(self, *overrides: str, name: str = "new") -> str | None:
         cfg = self.cfg(name, *overrides)
-        resume(cfg)
+        resume(cfg, device_count(cfg))
         return cfg.ckpt_path
 
 
