@@ -13,14 +13,16 @@ from polyqwen.losses.candidates import FAMILIES
 from polyqwen.weighting.feature_sketch import FeatureSketch
 from polyqwen.weighting.gram import SharedHeadGram
 from polyqwen.weighting.lossrag.activity import Activity
-from polyqwen.weighting.lossrag.chooser import Chooser, Offer
+from polyqwen.weighting.lossrag.chooser import Chooser, Offer, retrieve
 from polyqwen.weighting.lossrag.context import ENTRIES, STATE
-from polyqwen.weighting.lossrag.credit import RealisedCredit
 from polyqwen.weighting.lossrag.descriptors import AVERAGED, FEATURES, Descriptors
-from polyqwen.weighting.lossrag.measurements import Measurement
+from polyqwen.weighting.lossrag.measurements import (
+    Measurement,
+    RealisedCredit,
+    RunningMean,
+    RunningScale,
+)
 from polyqwen.weighting.lossrag.policy import Policy
-from polyqwen.weighting.lossrag.retrieval import retrieve
-from polyqwen.weighting.lossrag.running import RunningMean, RunningScale
 from polyqwen.weighting.lossrag.strategy import LossRAG
 from polyqwen.weighting.weight_update import WeightUpdate
 from tests.ranks import on_ranks
@@ -41,7 +43,7 @@ def double(*values: Any) -> Tensor:
 
 def rag(losses: Sequence[str] = LOSSES, **options: Any) -> LossRAG:
     given: dict[str, Any] = {"total_steps": 100, "anchor": losses[0], **options}
-    return LossRAG(dict.fromkeys(losses, 1.0), SharedHeadGram(), **given)
+    return LossRAG(static=dict.fromkeys(losses, 1.0), gram=SharedHeadGram(), **given)
 
 
 def told(weighting: LossRAG, step: int, harm: float = 1.0) -> WeightUpdate:
@@ -267,9 +269,9 @@ def test_the_anchor_can_be_the_aim() -> None:
 
 def test_the_default_anchor_has_the_largest_weight() -> None:
     weights = {"b": 1.0, "a": 1.0, "c": 0.5}
-    assert LossRAG(weights, SharedHeadGram(), total_steps=1).tasks[0] == "b"
-    assert LossRAG(weights, SharedHeadGram(), total_steps=1).anchor == 1
-    assert LossRAG({**weights, "c": 2.0}, SharedHeadGram(), total_steps=1).anchor == 2
+    assert LossRAG(static=weights, gram=SharedHeadGram(), total_steps=1).tasks[0] == "b"
+    assert LossRAG(static=weights, gram=SharedHeadGram(), total_steps=1).anchor == 1
+    assert LossRAG(static={**weights, "c": 2.0}, gram=SharedHeadGram(), total_steps=1).anchor == 2
 
 
 def test_running_means_by_hand() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from polyqwen.weighting.lossrag.running import RunningMean
+from polyqwen.weighting.lossrag.measurements import RunningMean
 
 Z = 1.64  # one-sided, about 5 % for one look
 FEWEST = 3  # looks before a judgement

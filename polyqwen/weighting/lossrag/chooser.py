@@ -1,12 +1,73 @@
-"""One decision: the policy learns from it, then it is taken."""
+"""One decision: objective, retrieval of losses, and the step of the policy before it."""
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from polyqwen.weighting.lossrag.objective import agreement_of_mix, objective
 from polyqwen.weighting.lossrag.policy import Policy
-from polyqwen.weighting.lossrag.retrieval import retrieve
+
+
+def agreement_of_mix(p: Tensor, agreement: Tensor, similarity: Tensor) -> Tensor:
+    """``J(p) = (p · r) / √(pᵀ C p)``: cosine of ``Σ p_i g_i / ‖g_i‖`` with the trusted gradient.
+
+    The plain sum Σ p_i r_i is linear in p, so that its best p is a single loss; J rewards losses
+    that complement each other.
+
+    Args:
+        p: (M,) shares.
+        agreement: (M,) r.
+        similarity: (M, M) C, cosines of the losses' gradients.
+    """
+    return (p @ agreement) / (p @ similarity @ p).clamp_min(1e-6).sqrt()
+
+
+def objective(
+    p: Tensor,
+    agreement: Tensor,
+    similarity: Tensor,
+    prior: Tensor,
+    entropy: float,
+    prior_strength: float,
+) -> Tensor:
+    """``J(p) + a H(p) − b KL(p ‖ π)``, H the entropy and π the static weights' shares.
+
+    Args:
+        p: (M,) > 0, sums to 1.
+        agreement: (M,) r.
+        similarity: (M, M) C.
+        prior: (M,) π > 0, sums to 1.
+        entropy: a, >= 0.
+        prior_strength: b, >= 0.
+    """
+    own = torch.xlogy(p, p).sum()
+    divergence = own - (p * prior.log()).sum()
+    return agreement_of_mix(p, agreement, similarity) - entropy * own - prior_strength * divergence
+
+
+def retrieve(scores: Tensor, anchor: int | None, top_k: int | None, floor: float) -> Tensor:
+    """Shares of the losses on offer: the best ``top_k`` and the anchor, softmax, floor.
+
+    ``p = (1 − ε) softmax(s on A) + ε / |A|`` with A the losses taken; 0 elsewhere.
+
+    Args:
+        scores: (M,).
+        anchor: place of the loss that is always taken; it stands for the last of the best if it is
+            not among them. None if it is not on offer.
+        top_k: losses taken, >= 1; None takes all.
+        floor: ε, in [0, 1).
+
+    Returns:
+        (M,), sums to 1.
+    """
+    taken = torch.ones_like(scores, dtype=torch.bool)
+    if top_k is not None and top_k < len(scores):
+        ranked = scores.detach().clone()
+        if anchor is not None:
+            ranked[anchor] = torch.inf
+        taken = torch.zeros_like(taken).index_fill_(0, ranked.topk(top_k).indices, True)
+    p = torch.where(taken, scores, -torch.inf).softmax(0)
+    return torch.where(taken, (1.0 - floor) * p + floor / int(taken.sum()), 0.0)
 
 
 class Offer(NamedTuple):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from polyqwen.weighting.lossrag.measurements import Measurement
-from polyqwen.weighting.lossrag.running import RunningMean, RunningScale
+from polyqwen.weighting.lossrag.measurements import Measurement, RunningMean, RunningScale
 
 CONTEXTS = ("none", "state", "features", "both")
 MIX = 4  # numbers that tell one task mix from another

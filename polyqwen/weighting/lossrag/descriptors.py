@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from polyqwen.losses.candidates import FAMILIES
-from polyqwen.weighting.lossrag.measurements import Measurement
-from polyqwen.weighting.lossrag.running import RunningMean, RunningScale
+from polyqwen.weighting.lossrag.measurements import Measurement, RunningMean, RunningScale
 
 AVERAGED = (  # over updates, each with a decay of 0.9
     "log_norm",  # log of the gradient norm against the median loss's

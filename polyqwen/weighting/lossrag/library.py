@@ -5,9 +5,8 @@ from torch import Tensor, nn
 
 from polyqwen.weighting.lossrag.activity import Activity
 from polyqwen.weighting.lossrag.context import Context
-from polyqwen.weighting.lossrag.credit import RealisedCredit
 from polyqwen.weighting.lossrag.descriptors import Descriptors
-from polyqwen.weighting.lossrag.measurements import Measurement
+from polyqwen.weighting.lossrag.measurements import Measurement, RealisedCredit
 from polyqwen.weighting.statistics import Statistics
 
 

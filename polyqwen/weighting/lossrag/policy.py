@@ -13,7 +13,7 @@ from polyqwen.weighting.lossrag.descriptors import FEATURES
 SIZE = 16  # of embeddings and query
 
 
-class Parts(NamedTuple):
+class PolicyParameters(NamedTuple):
     """The policy's parameters, float64 on the CPU."""
 
     projection: Tensor  # (16, F) P
@@ -59,7 +59,7 @@ class Policy(nn.Module):
         )
         projection, query, bias = drawn.split([len(FEATURES), len(ENTRIES), 1], dim=1)
         # a small query: shares start near equal, with a gradient for P all the same
-        start = Parts(
+        start = PolicyParameters(
             projection / len(FEATURES) ** 0.5,
             0.1 * query / len(ENTRIES) ** 0.5,
             0.1 * bias.flatten() / SIZE**0.5,
@@ -70,12 +70,18 @@ class Policy(nn.Module):
         self.rule = AdamRule(sum(value.numel() for value in start), learning_rate)
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> PolicyParameters:
         """Copies of the parameters."""
-        return Parts(*(getattr(self, name).cpu().clone() for name in Parts._fields))
+        return PolicyParameters(
+            *(getattr(self, name).cpu().clone() for name in PolicyParameters._fields)
+        )
 
     def scores(
-        self, features: Tensor, context: Tensor, losses: Tensor, parts: Parts | None = None
+        self,
+        features: Tensor,
+        context: Tensor,
+        losses: Tensor,
+        parts: PolicyParameters | None = None,
     ) -> Tensor:
         """s, (m,), of some of the losses.
 
@@ -103,16 +109,16 @@ class Policy(nn.Module):
         flat = [torch.cat([part.flatten() for part in parts]) for parts in (own, gradient, moves)]
         moved = self.rule.step(flat[0], -flat[1], flat[2])
         for name, part, new in zip(
-            Parts._fields, own, moved.split([part.numel() for part in own]), strict=True
+            PolicyParameters._fields, own, moved.split([part.numel() for part in own]), strict=True
         ):
             getattr(self, name).copy_(new.view_as(part))
 
     def gradient(
         self, features: Tensor, context: Tensor, losses: Tensor, value: Callable[[Tensor], Tensor]
-    ) -> Parts:
+    ) -> PolicyParameters:
         """Gradient of ``value(scores)`` minus the ids' penalty with respect to the parameters."""
         with torch.enable_grad():
-            parts = Parts(*(part.requires_grad_() for part in self.parts))
+            parts = PolicyParameters(*(part.requires_grad_() for part in self.parts))
             penalty = 0.5 * self.id_decay * parts.identity[losses].square().sum()
             climbed = value(self.scores(features, context, losses, parts)) - penalty
-            return Parts(*torch.autograd.grad(climbed, list(parts)))
+            return PolicyParameters(*torch.autograd.grad(climbed, list(parts)))

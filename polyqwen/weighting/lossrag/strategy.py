@@ -1,26 +1,26 @@
 """LossRAG: candidate losses are retrieved and weighed by what they do and by the situation."""
 
 from collections.abc import Collection, Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import with_gradient
-from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
 from polyqwen.weighting.feature_sketch import FeatureSketch
-from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.lossrag.activity import Activity
 from polyqwen.weighting.lossrag.arguments import anchor_of, check_arguments, families_of
 from polyqwen.weighting.lossrag.chooser import Chooser, Offer
 from polyqwen.weighting.lossrag.context import CONTEXTS, SKETCH, Context
-from polyqwen.weighting.lossrag.credit import RealisedCredit
-from polyqwen.weighting.lossrag.descriptors import Descriptors
-from polyqwen.weighting.lossrag.explain import causes, reason
+from polyqwen.weighting.lossrag.descriptors import AVERAGED, Descriptors
 from polyqwen.weighting.lossrag.library import Library
-from polyqwen.weighting.lossrag.measurements import log_level, measure
+from polyqwen.weighting.lossrag.measurements import RealisedCredit, log_level, measure
 from polyqwen.weighting.lossrag.policy import Policy
 from polyqwen.weighting.lossrag.transfer import load
 from polyqwen.weighting.statistics import Decision, Statistics
+
+SHOWN = ("conflict", "slope", "left")  # descriptors to log, beside those with a name of their own
 
 
 class LossRAG(TrustedGradientWeighting):
@@ -35,8 +35,6 @@ class LossRAG(TrustedGradientWeighting):
     design, experimental; prior art and what it is worth: docs/lossrag.md.
 
     Args:
-        static: loss -> weight until the first update, > 0; also the prior.
-        gram: as in `TrustedGradientWeighting`, like smoothing and normalize.
         total_steps: of the run, for the context's progress.
         anchor: the loss that is always on; None: that of the largest static weight.
         aim: trusted rows are to improve in the "mean" of the tasks' own losses or in the "anchor".
@@ -57,9 +55,7 @@ class LossRAG(TrustedGradientWeighting):
         policy_from: file of a policy to begin with, see `transfer`.
         frozen: whether that policy stays as it is.
         seed: of the policy's start and of the sketches; equal on all ranks.
-        smoothing: see `TrustedGradientWeighting`.
-        normalize: likewise.
-        eval_steps: optimizer steps between updates of policy and weights, >= 1.
+        shared: arguments of `TrustedGradientWeighting`; the static weights are also the prior.
     """
 
     applied: Tensor  # (M,) shares of the last update, 0 for losses that took no part
@@ -68,8 +64,7 @@ class LossRAG(TrustedGradientWeighting):
 
     def __init__(
         self,
-        static: Mapping[str, float],
-        gram: Gram,
+        *,
         total_steps: int,
         anchor: str | None = None,
         aim: str = "mean",
@@ -90,12 +85,11 @@ class LossRAG(TrustedGradientWeighting):
         policy_from: str | None = None,
         frozen: bool = False,
         seed: int = 0,
-        smoothing: float = 0.9,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 2,
+        **shared: Unpack[TrustedArguments],
     ) -> None:
         check_arguments(locals())
-        super().__init__(static, gram, smoothing, normalize, eval_steps)
+        super().__init__(**shared)
+        static = shared["static"]
         self.anchor = self.tasks.index(anchor_of(static, anchor))
         self.total_steps, self.aim = total_steps, aim
         self.library = Library(
@@ -166,9 +160,8 @@ class LossRAG(TrustedGradientWeighting):
         notes = self.library.observe(seen, statistics, learn=not self.chooser.frozen)
         decision = super()._next(statistics, old)
         assert decision is not None
-        return decision._replace(
-            reason=reason(self, used), notes=notes, causes=causes(self, used, decision.causes)
-        )
+        causes = decision.causes | self._diagnostics(used)
+        return decision._replace(reason=self._reason(used), notes=notes, causes=causes)
 
     def _remember(self, gram: Tensor, along: Tensor, used: Tensor) -> None:
         """Only what was looked at; a loss that is on again begins with this look."""
@@ -176,3 +169,34 @@ class LossRAG(TrustedGradientWeighting):
         for buffer in (self.agreement, self.norms, self.similarity, self.similarity.T):
             buffer[back.to(buffer.device)] = torch.nan
         super()._remember(gram, along, used & self.library.activity.looked.cpu())
+
+    def _diagnostics(self, used: Tensor) -> dict[str, Tensor]:
+        """Name -> (M,) for the log, NaN where a loss has none.
+
+        ``score``, ``active`` (1 on, 0 off), ``evidence`` with ``evidence_error`` (mean r since the
+        loss was last switched, and its standard error), ``gradient_norm``, ``cosine`` (to the
+        anchor), ``conflict``, ``slope``, ``left``, ``realised``.
+        """
+        activity = self.library.activity
+        evidence, error = activity.estimate()
+        means = self.library.descriptors.averages.mean
+        taking_part = used & (self.applied.cpu() > 0.0)
+        return {
+            "score": torch.where(taking_part, self.scores.cpu(), torch.nan),
+            "active": torch.where(used, activity.on.cpu().double(), torch.nan),
+            "evidence": evidence,
+            "evidence_error": torch.where(torch.isfinite(error), error, torch.nan),
+            "gradient_norm": torch.where(used, self.norms.cpu(), torch.nan),
+            "cosine": means[:, AVERAGED.index("cos_anchor")],
+            **{name: means[:, AVERAGED.index(name)] for name in SHOWN},
+            "realised": self.library.credit.correlation,
+        }
+
+    def _reason(self, used: Tensor) -> str:
+        """Which losses the step is made of, and how well that agrees with the trusted rows."""
+        share = self.applied.cpu()
+        order = share.argsort(descending=True, stable=True).tolist()
+        taken = ", ".join(f"{self.tasks[i]} {share[i]:.0%}" for i in order if share[i] > 0.0)
+        off = int((used & ~self.library.activity.on.cpu()).sum())
+        frozen = ", policy frozen" if self.chooser.frozen else ""
+        return f"LossRAG: {taken}; {off} off; J {float(self.expected):+.3f}{frozen}"
