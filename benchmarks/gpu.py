@@ -32,7 +32,7 @@ from benchmarks.suite.ours import MODES, Ours  # noqa: E402
 from benchmarks.suite.runner import Step, clock, interleave, peak_memory  # noqa: E402
 from benchmarks.suite.several_tasks import weighting_steps  # noqa: E402
 from benchmarks.suite.workloads import CPU, GPU, collator, lengths, pairs, patches  # noqa: E402
-from polyqwen.models.vocabulary import Vocabulary  # noqa: E402
+from polyqwen.models.loading import Vocabulary  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("W1", "W2", "W3", "W5", "W6")

@@ -24,8 +24,8 @@ from torch import Tensor
 from benchmarks.suite.environment import ROOT, environment
 from benchmarks.suite.runner import interleave, speedup
 from polyqwen.models.encoder import Chunk
+from polyqwen.models.loading import Vocabulary
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
-from polyqwen.models.vocabulary import Vocabulary
 
 CPU, WARM = torch.device("cpu"), 1
 VOCABULARY = Vocabulary(1000, (), 999)

@@ -77,10 +77,10 @@ class Walker:
         self.learned: GradNorm | None = None
         self.solved: GradientWeighting | None = None
         if method == "gradnorm":
-            self.learned = GradNorm(static, self.gram)
+            self.learned = GradNorm(static=static, gram=self.gram)
             self.learned.bind({"first": -20.0 * scale, "second": -20.0})
         elif method == "cagrad":
-            self.solved = CAGrad(static, self.gram, c=0.5)
+            self.solved = CAGrad(static=static, gram=self.gram, c=0.5)
         elif method != "average":
             kinds = {"mgda": MGDA, "pcgrad": PCGrad, "nash_mtl": NashMTL, "imtl_g": IMTLG}
             self.solved = kinds[method](static, self.gram)

@@ -8,10 +8,10 @@ import torch
 from benchmarks.suite.workloads import TASK
 from polyqwen.losses.info_nce import InfoNCELoss
 from polyqwen.metrics.classification import SpaceMetrics
+from polyqwen.models.loading import Vocabulary
 from polyqwen.models.pooling import AttentionPooling
 from polyqwen.models.projection import ResidualProjection
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
-from polyqwen.models.vocabulary import Vocabulary
 from polyqwen.training.module import EmbeddingModule
 from polyqwen.training.optimizer import adamw
 from polyqwen.weighting.base import Weighting

@@ -8,7 +8,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from benchmarks.suite.runner import Step
 from benchmarks.suite.workloads import collator, pairs
-from polyqwen.models.vocabulary import Vocabulary
+from polyqwen.models.loading import Vocabulary
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_gradient.mgda import MGDA
 from polyqwen.weighting.by_loss.dwa import DynamicWeightAverage

@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from polyqwen.models.vocabulary import Vocabulary
+from polyqwen.models.loading import Vocabulary
 
 PICTURE = ("vision_start", "image_pad", "vision_end")
 # Characters that stand for a token at most: what lies behind so many is cut before it is tokenised,

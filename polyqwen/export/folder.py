@@ -16,9 +16,8 @@ from polyqwen.data.tokens import Tokens
 from polyqwen.export.parts import adapted, save_network, shared, tell_apart, without_copy
 from polyqwen.inference.checksums import check_sums
 from polyqwen.inference.model import EmbeddingModel
-from polyqwen.models.parted_projection import PartedProjection
 from polyqwen.models.pooling import AttentionPooling, ClsPooling, LastTokenPooling, MeanPooling
-from polyqwen.models.projection import IdentityProjection, ResidualProjection
+from polyqwen.models.projection import IdentityProjection, PartedProjection, ResidualProjection
 from polyqwen.models.qwen2_5_vl import Qwen2_5_VLEncoder
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.qwen3_vl import Qwen3VLEncoder

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from polyqwen.models.parted_projection import PartedProjection
+from polyqwen.models.projection import PartedProjection
 from polyqwen.models.tuning.task_adapters import AdaptedEncoder, LowRankLinear
 
 ADAPTERS = "adapters.safetensors"

@@ -5,8 +5,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from polyqwen.losses.reduction import mean
-from polyqwen.losses.similarity import at_least_float32
+from polyqwen.losses.similarity import at_least_float32, mean
 from polyqwen.losses.types import LossOutput, Pairs
 
 

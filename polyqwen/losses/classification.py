@@ -9,8 +9,7 @@ from torch.nn import functional as F
 
 from polyqwen.losses import checks
 from polyqwen.losses.contrast_labels import LabelContrastLoss
-from polyqwen.losses.reduction import mean, weighted_mean
-from polyqwen.losses.similarity import at_least_float32
+from polyqwen.losses.similarity import at_least_float32, mean, weighted_mean
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.losses.uniformity import UniformityLoss
 

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import weighted_mean
-from polyqwen.losses.similarity import cosine_matrix
+from polyqwen.losses.similarity import cosine_matrix, weighted_mean
 from polyqwen.losses.types import LossOutput, Pairs
 
 

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from polyqwen.losses.reduction import mean
-from polyqwen.losses.similarity import paired_cosine
+from polyqwen.losses.similarity import mean, paired_cosine
 from polyqwen.losses.types import LossOutput, Pairs
 
 

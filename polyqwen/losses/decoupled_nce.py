@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import weighted_mean
-from polyqwen.losses.similarity import candidates, cosine_matrix, negative_mask
+from polyqwen.losses.similarity import candidates, cosine_matrix, negative_mask, weighted_mean
 from polyqwen.losses.types import LossOutput, Pairs
 
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import mean
-from polyqwen.losses.similarity import candidates, cosine_matrix, negative_mask
+from polyqwen.losses.similarity import candidates, cosine_matrix, mean, negative_mask
 from polyqwen.losses.types import LossOutput, Pairs
 
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import weighted_mean
-from polyqwen.losses.similarity import candidate_mask, candidates, cosine_matrix
+from polyqwen.losses.similarity import candidate_mask, candidates, cosine_matrix, weighted_mean
 from polyqwen.losses.types import LossOutput, Pairs
 
 

@@ -5,8 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import mean
-from polyqwen.losses.similarity import paired_cosine
+from polyqwen.losses.similarity import mean, paired_cosine
 from polyqwen.losses.types import LossOutput, Pairs
 
 MIN_STD = 1e-4  # of the cosines; the gradient of r grows with 1 / std

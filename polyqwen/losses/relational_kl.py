@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import mean
-from polyqwen.losses.similarity import at_least_float32, cosine_matrix
+from polyqwen.losses.similarity import at_least_float32, cosine_matrix, mean
 from polyqwen.losses.types import LossOutput, Pairs
 
 

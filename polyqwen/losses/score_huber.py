@@ -6,8 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import mean
-from polyqwen.losses.similarity import unit_similarity
+from polyqwen.losses.similarity import mean, unit_similarity
 from polyqwen.losses.types import LossOutput, Pairs
 
 

@@ -5,8 +5,7 @@ from typing import ClassVar
 from torch import nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import mean
-from polyqwen.losses.similarity import unit_similarity
+from polyqwen.losses.similarity import mean, unit_similarity
 from polyqwen.losses.types import LossOutput, Pairs
 
 

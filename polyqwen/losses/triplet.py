@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import weighted_mean
 from polyqwen.losses.similarity import (
     candidates,
     cosine_matrix,
     negative_mask,
     own_negative_mask,
+    weighted_mean,
 )
 from polyqwen.losses.types import LossOutput, Pairs
 

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import mean_of_sides
-from polyqwen.losses.similarity import cosine_matrix, first_occurrence
+from polyqwen.losses.similarity import cosine_matrix, first_occurrence, mean_of_sides
 from polyqwen.losses.types import LossOutput, Pairs
 
 

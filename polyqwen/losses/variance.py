@@ -5,8 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.reduction import mean_of_sides
-from polyqwen.losses.similarity import at_least_float32, first_occurrence
+from polyqwen.losses.similarity import at_least_float32, first_occurrence, mean_of_sides
 from polyqwen.losses.types import LossOutput, Pairs
 
 EPSILON = 1e-4  # under the root, as in the reference: the slope stays finite at zero variance

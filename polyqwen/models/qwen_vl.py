@@ -8,13 +8,11 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from polyqwen.models.encoder import Chunk, Images
-from polyqwen.models.loading import load_pretrained
-from polyqwen.models.memory.compiling import compile_blocks
-from polyqwen.models.memory.layers import recomputable, recompute
+from polyqwen.models.loading import Vocabulary, grow_vocabulary, load_pretrained
+from polyqwen.models.memory.layers import compile_blocks, recomputable, recompute
 from polyqwen.models.packing import PACKED, PackedChunk, Packing
 from polyqwen.models.vision.feature_cache import VisionCache
 from polyqwen.models.vision.tower import Tower
-from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
 # output projections of the blocks: attention and MLP, of the language model and the vision tower
 RESIDUAL_OUTPUTS = (

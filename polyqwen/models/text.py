@@ -7,11 +7,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from polyqwen.models.encoder import Chunk, Images
-from polyqwen.models.loading import load_pretrained
-from polyqwen.models.memory.compiling import compile_blocks
-from polyqwen.models.memory.layers import recomputable, recompute
+from polyqwen.models.loading import Vocabulary, grow_vocabulary, load_pretrained
+from polyqwen.models.memory.layers import compile_blocks, recomputable, recompute
 from polyqwen.models.packing import PACKED, PackedChunk
-from polyqwen.models.vocabulary import Vocabulary, grow_vocabulary
 
 # output projections of the blocks of BERT's and of Llama's kin
 RESIDUAL_OUTPUTS = ("output.dense.weight", "o_proj.weight", "down_proj.weight")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polyqwen.data.batch import TaskBatch
-from polyqwen.models.parted_projection import PartedProjection
+from polyqwen.models.projection import PartedProjection
 from polyqwen.training.pairs import by_task
 
 

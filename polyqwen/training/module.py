@@ -17,7 +17,7 @@ from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.metrics.views import View, ViewMetrics
 from polyqwen.models.encoder import Encoder
 from polyqwen.models.memory.large_batch import LargeBatch
-from polyqwen.models.parted_projection import PartedProjection
+from polyqwen.models.projection import PartedProjection
 from polyqwen.training.devices import sent
 from polyqwen.training.distributed import shard
 from polyqwen.training.features import Features, embedded

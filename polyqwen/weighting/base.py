@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from polyqwen.weighting.common import check_static
 from polyqwen.weighting.feature_sketch import FeatureSketch
 from polyqwen.weighting.gram import Gram
-from polyqwen.weighting.statistics import Decision, Statistics
+from polyqwen.weighting.statistics import Decision, Statistics, WindowSums, sums_of
 from polyqwen.weighting.weight_update import WeightUpdate
-from polyqwen.weighting.window import WindowSums, sums_of
 
 _TINY = 1e-12  # stands for a loss at its lower bound where one divides by it
 

@@ -1,7 +1,9 @@
-"""Argument checks that all strategies word alike."""
+"""Argument checks with one wording for all strategies, and seeds that follow from the step."""
 
 import math
 from collections.abc import Mapping
+
+import torch
 
 
 def check(valid: bool, name: str, value: object, allowed: str) -> None:
@@ -20,3 +22,13 @@ def check_static(static: Mapping[str, float]) -> None:
                 f"weighting.static.{task} must be finite and > 0, got {weight}; "
                 "to leave a task out, drop it from the tasks"
             )
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed that depends on the run's seed and the step alone, so that it needs no state."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator with `step_seed`."""
+    return torch.Generator().manual_seed(step_seed(seed, step))

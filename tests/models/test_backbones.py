@@ -17,11 +17,11 @@ from polyqwen.build.run import build
 from polyqwen.data.collator import mrope_positions
 from polyqwen.data.images.images import Pictures
 from polyqwen.models.encoder import Chunk, Images
+from polyqwen.models.loading import Vocabulary
 from polyqwen.models.qwen2_5_vl import Qwen2_5_VLEncoder
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.qwen3_vl import Qwen3VLEncoder
 from polyqwen.models.qwen_vl import QwenVLEncoder
-from polyqwen.models.vocabulary import Vocabulary
 from tests.conftest import ROOT, Configure
 from tests.models.test_large_batch import gradients, made, relative
 from tests.training.test_module import batch_of

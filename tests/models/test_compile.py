@@ -9,11 +9,10 @@ from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
 from polyqwen.models import packing
-from polyqwen.models.memory.compiling import compile_blocks
-from polyqwen.models.memory.layers import recomputable
+from polyqwen.models.loading import Vocabulary
+from polyqwen.models.memory.layers import compile_blocks, recomputable
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
-from polyqwen.models.vocabulary import Vocabulary
 from tests.models.test_encoder import CONFIG, IMAGE, VOCAB, chunk_of
 from tests.models.test_packing import encoder_of, without_numbers
 

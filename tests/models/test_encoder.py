@@ -13,10 +13,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from polyqwen.data.collator import mrope_positions
 from polyqwen.data.images.images import Pictures
 from polyqwen.models.encoder import Chunk, Images
+from polyqwen.models.loading import Vocabulary
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
 from polyqwen.models.vision.patch_embedding import IMAGE_MEAN, IMAGE_STD
-from polyqwen.models.vocabulary import Vocabulary
 
 IMAGE, VOCAB = 7, 64
 CONFIG = {

@@ -11,8 +11,7 @@ from torch.testing import assert_close
 from polyqwen.build.run import Parts, build
 from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.losses.types import Pairs
-from polyqwen.models.parted_projection import PartedProjection
-from polyqwen.models.projection import ResidualProjection
+from polyqwen.models.projection import PartedProjection, ResidualProjection
 from polyqwen.models.tuning.sharing import SoftSharing
 from polyqwen.models.tuning.task_adapters import AdaptedEncoder, LowRankLinear
 from polyqwen.training.pairs import select

@@ -13,12 +13,12 @@ from polyqwen.build.run import build
 from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.models import packing
 from polyqwen.models.encoder import Chunk, Images
+from polyqwen.models.loading import Vocabulary
 from polyqwen.models.packing import PackedChunk, Packing
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
 from polyqwen.models.tuning.task_adapters import AdaptedEncoder
 from polyqwen.models.vision.attention import patch_positions
-from polyqwen.models.vocabulary import Vocabulary
 from tests.conftest import Configure
 from tests.models.test_encoder import CONFIG, IMAGE, VOCAB, chunk_of
 

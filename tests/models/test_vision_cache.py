@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from polyqwen.models.encoder import Images
+from polyqwen.models.loading import Vocabulary
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
-from polyqwen.models.vocabulary import Vocabulary
 from tests.models.test_encoder import CONFIG, IMAGE, VOCAB
 from tests.models.test_packing import relative
 

@@ -151,7 +151,7 @@ BY_NAME = {row.make.__name__: row for row in ROWS}
 
 def make(row: Row, tasks: int, **changes: Any) -> GradientWeighting:
     static = {f"task{i}": 1.0 for i in range(tasks)}
-    return row.make(static, FullParameterGram(), **(row.arguments | changes))
+    return row.make(static=static, gram=FullParameterGram(), **(row.arguments | changes))
 
 
 def solved(strategy: GradientWeighting, gradients: Tensor, step: int = 0) -> Tensor:
@@ -194,4 +194,5 @@ def trained(strategy: Weighting, gradients: Tensor, losses: Any, step: int) -> W
 
 
 def make_gradnorm(tasks: int = 3, **changes: Any) -> GradNorm:
-    return GradNorm({f"task{i}": 1.0 for i in range(tasks)}, FullParameterGram(), **changes)
+    static = {f"task{i}": 1.0 for i in range(tasks)}
+    return GradNorm(static=static, gram=FullParameterGram(), **changes)

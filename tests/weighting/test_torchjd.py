@@ -12,7 +12,8 @@ from tests.weighting.gradient_cases import drawn, solved, trained
 
 
 def make_torchjd(name: str, tasks: int = 3, **changes: Any) -> TorchJD:
-    return TorchJD({f"task{i}": 1.0 for i in range(tasks)}, FullParameterGram(), name, **changes)
+    static = {f"task{i}": 1.0 for i in range(tasks)}
+    return TorchJD(static=static, gram=FullParameterGram(), name=name, **changes)
 
 
 def test_torchjd_solves_as_the_library_does() -> None:

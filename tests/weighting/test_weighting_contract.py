@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from polyqwen.config.resolvers import register
+from polyqwen.config.signatures import signature_of
 from polyqwen.weighting.base import Weighting
 from tests.conftest import ROOT
 from tests.ranks import on_ranks
@@ -172,3 +173,13 @@ def test_losses_without_a_lower_bound_are_refused_where_they_divide(name: str) -
     else:
         weighting.bind(bounds)
         assert weighting.lower_bounds.tolist() == [0.0, 0.0, -2.0]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_configuration_check_knows_all_arguments(name: str) -> None:
+    signature = signature_of(node_of(name)["_target_"])
+    assert not signature.open  # else a misspelt key would pass
+    assert signature.parameters["static"].required
+    assert not signature.parameters["eval_steps"].required
+    given = node_of(name).keys() - {"_target_"}
+    assert given <= signature.parameters.keys()

@@ -88,7 +88,7 @@ def test_dynamic_weight_average() -> None:
 
 @pytest.mark.parametrize("variant", ["kendall", "positive"])
 def test_uncertainty_learns_after_the_step(variant: str) -> None:
-    uw = UncertaintyWeighting(STATIC, variant, learning_rate=0.1, normalize="none")
+    uw = UncertaintyWeighting(static=STATIC, variant=variant, learning_rate=0.1, normalize="none")
     assert uw.weights(0).tolist() == [0.5] * 3
     told(uw)  # the first step of Adam has the size of the learning rate
     moved = {"kendall": (0.1, 0.0, -0.1), "positive": (1.1, 1.0, 0.9)}[variant]
@@ -99,7 +99,7 @@ def test_uncertainty_learns_after_the_step(variant: str) -> None:
 
 def test_uncertainty_finds_its_optimum() -> None:
     kendall, imtl = (
-        kind(STATIC, learning_rate=0.05, normalize="none")
+        kind(static=STATIC, learning_rate=0.05, normalize="none")
         for kind in (UncertaintyWeighting, ImpartialLossWeighting)
     )
     for _ in range(600):
@@ -111,10 +111,10 @@ def test_uncertainty_finds_its_optimum() -> None:
 
 def test_soft_optimal_uncertainty() -> None:
     soft = [math.exp(1 / loss / 0.5) for loss in LOSSES]
-    weighting = SoftOptimalUncertainty(STATIC, temperature=0.5, normalize="none")
+    weighting = SoftOptimalUncertainty(static=STATIC, temperature=0.5, normalize="none")
     assert weights(weighting) == near(s / sum(soft) for s in soft)
     assert weights(weighting, (1e-9, 1.0, 1.0)) == near([1.0, 0.0, 0.0])
-    few = weights(SoftOptimalUncertainty(STATIC), (1.0, 5.0, 1.0), (8, 0, 8))
+    few = weights(SoftOptimalUncertainty(static=STATIC), (1.0, 5.0, 1.0), (8, 0, 8))
     assert few == near([1.0, 1.0, 1.0])
 
 
@@ -126,19 +126,19 @@ def test_geometric_loss() -> None:
 
 
 def test_smooth_tchebycheff_after_its_warmup() -> None:
-    stch = SmoothTchebycheff(STATIC, mu=0.5, warmup=2, normalize="none")
+    stch = SmoothTchebycheff(static=STATIC, mu=0.5, warmup=2, normalize="none")
     assert weights(stch, (9.0, 9.0, 9.0)) == near([1 / 9] * 3)  # first half: not in the nadir
     assert weights(stch, (4.0, 2.0, 1.0)) == near([0.25, 0.5, 1.0])
     behind = [math.exp(math.log(loss / nadir) / 0.5) for loss, nadir in ((2, 4), (2, 2), (3, 1))]
     expected = [3 * b / sum(behind) / loss for b, loss in zip(behind, (2, 2, 3), strict=True)]
     assert weights(stch, (2.0, 2.0, 3.0)) == near(expected)
-    late = SmoothTchebycheff(STATIC, warmup=1)
+    late = SmoothTchebycheff(static=STATIC, warmup=1)
     told(late, rows=(8, 0, 8))
     assert "2 of 3 tasks past" in told(late).reason
 
 
 def test_famo_by_hand_with_a_second_look() -> None:
-    famo = FAMO(STATIC, learning_rate=0.1, decay=0.0, normalize="none")
+    famo = FAMO(static=STATIC, learning_rate=0.1, decay=0.0, normalize="none")
     famo.bind(dict.fromkeys(STATIC, 0.0))
     inverse = [1 / 3 / loss for loss in LOSSES]
     assert weights(famo) == near(i / sum(inverse) for i in inverse)
@@ -149,7 +149,7 @@ def test_famo_by_hand_with_a_second_look() -> None:
 
 
 def test_famo_without_a_second_look_takes_the_next_steps_losses() -> None:
-    famo = FAMO(STATIC, learning_rate=0.1, decay=0.0, second_forward=False)
+    famo = FAMO(static=STATIC, learning_rate=0.1, decay=0.0, second_forward=False)
     assert not famo.needs_after
     told(famo)
     assert famo.xi.tolist() == [0.0] * 3
@@ -161,7 +161,7 @@ def test_famo_without_a_second_look_takes_the_next_steps_losses() -> None:
 
 def test_lower_bounds_are_taken_off() -> None:
     for kind in (GeometricLossStrategy, SoftOptimalUncertainty):
-        shifted, plain = kind(STATIC), kind(STATIC)
+        shifted, plain = kind(static=STATIC), kind(static=STATIC)
         shifted.bind({"a": -4.0, "b": 0.0, "c": -1.0})
         assert weights(shifted, (0.0, 1.0, -0.5)) == near(weights(plain))
 
@@ -210,7 +210,7 @@ def assert_same(weighting: Weighting, expected: Tensor) -> None:
 )
 def test_learned_scalars_agree_with_torchjd(own: Any, theirs: Any, parameter: str) -> None:
     """Joint training there, an update of our own after the step here: the same."""
-    weighting = own(STATIC, learning_rate=0.025, normalize="none")
+    weighting = own(static=STATIC, learning_rate=0.025, normalize="none")
     adam = torch.optim.Adam(theirs.parameters(), lr=0.025)
     for step, losses in enumerate(series()):
         assert_same(weighting, slopes(theirs, losses))
@@ -222,7 +222,7 @@ def test_learned_scalars_agree_with_torchjd(own: Any, theirs: Any, parameter: st
 
 
 def test_famo_agrees_with_torchjd() -> None:
-    weighting, theirs = FAMO(STATIC, normalize="none"), scalarization.FAMO(3)
+    weighting, theirs = FAMO(static=STATIC, normalize="none"), scalarization.FAMO(3)
     for step, losses in enumerate(series()):
         told(weighting, losses, step=step)
         assert_same(weighting, slopes(theirs, losses))
@@ -242,7 +242,7 @@ def test_dynamic_weight_average_agrees_with_torchjd() -> None:
 
 def test_geometric_mean_and_tchebycheff_agree_with_torchjd() -> None:
     gls = GeometricLossStrategy(STATIC, normalize="none")
-    stch = SmoothTchebycheff(STATIC, mu=0.3, warmup=1, normalize="none")
+    stch = SmoothTchebycheff(static=STATIC, mu=0.3, warmup=1, normalize="none")
     nadir = series()[0]
     told(stch, nadir)
     smooth = scalarization.STCH(0.3, weights=torch.ones(3))
@@ -372,13 +372,13 @@ def test_tasks_out_of_training_teach_nothing() -> None:
     ("make", "words"),
     [
         (lambda: DynamicWeightAverage(STATIC, temperature=0.0), "temperature"),
-        (lambda: UncertaintyWeighting(STATIC, "gal"), "kendall, positive"),
-        (lambda: UncertaintyWeighting(STATIC, learning_rate=0.0), "learning_rate"),
-        (lambda: UncertaintyWeighting(STATIC, normalize="sum"), "sum_to_T"),
-        (lambda: SoftOptimalUncertainty(STATIC, temperature=-1.0), "temperature"),
-        (lambda: SmoothTchebycheff(STATIC, mu=0.0), "mu"),
-        (lambda: SmoothTchebycheff(STATIC, warmup=0), "warmup"),
-        (lambda: FAMO(STATIC, decay=-1.0), "decay"),
+        (lambda: UncertaintyWeighting(static=STATIC, variant="gal"), "kendall, positive"),
+        (lambda: UncertaintyWeighting(static=STATIC, learning_rate=0.0), "learning_rate"),
+        (lambda: UncertaintyWeighting(static=STATIC, normalize="sum"), "sum_to_T"),
+        (lambda: SoftOptimalUncertainty(static=STATIC, temperature=-1.0), "temperature"),
+        (lambda: SmoothTchebycheff(static=STATIC, mu=0.0), "mu"),
+        (lambda: SmoothTchebycheff(static=STATIC, warmup=0), "warmup"),
+        (lambda: FAMO(static=STATIC, decay=-1.0), "decay"),
         (lambda: learned(alpha_range=1.0), "alpha_range"),
         (lambda: learned(alpha_rate=-1.0), "alpha_rate"),
         (lambda: learned(beta_rate=1.0), "beta_rate"),

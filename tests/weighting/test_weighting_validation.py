@@ -59,24 +59,28 @@ def per_share(shares: Sequence[float], lengths: Sequence[float] = (2.0, 1.0, 4.0
 
 
 def test_gate() -> None:
-    update = told(CosineGate(STATIC, SharedHeadGram(), smoothing=0.0))
+    update = told(CosineGate(static=STATIC, gram=SharedHeadGram(), smoothing=0.0))
     assert list(update.causes["agreement"].values()) == near([1.0, 0.6, -1.0])
     assert weights(update) == near(per_share([1.0, 0.6, 0.0]))
-    sign = told(CosineGate(STATIC, SharedHeadGram(), mode="sign", smoothing=0.0))
+    sign = told(CosineGate(static=STATIC, gram=SharedHeadGram(), mode="sign", smoothing=0.0))
     assert weights(sign) == near(per_share([1.0, 1.0, 0.0]))
 
 
 def test_nobody_helps() -> None:
     for kind in (CosineGate, GradientMatching):
-        update = told(kind(STATIC, SharedHeadGram()), aim=(0.0, -1.0), gradients=[(1.0, 0.5)] * 3)
+        update = told(
+            kind(static=STATIC, gram=SharedHeadGram()), aim=(0.0, -1.0), gradients=[(1.0, 0.5)] * 3
+        )
         assert update.new == STATIC and "no task helps" in update.reason
 
 
 def test_matching_by_hand_and_by_scipy() -> None:
-    exact = told(GradientMatching(STATIC, SharedHeadGram(), ridge=0.0, smoothing=0.0))
+    exact = told(GradientMatching(static=STATIC, gram=SharedHeadGram(), ridge=0.0, smoothing=0.0))
     assert weights(exact) == near([3.0, 0.0, 0.0])  # a alone points there
     aim = (1.0, 1.0)
-    update = told(GradientMatching(STATIC, SharedHeadGram(), ridge=0.0, smoothing=0.0), aim=aim)
+    update = told(
+        GradientMatching(static=STATIC, gram=SharedHeadGram(), ridge=0.0, smoothing=0.0), aim=aim
+    )
     directions = torch.nn.functional.normalize(torch.tensor(GRADIENTS), dim=-1)
     share, _ = nnls(directions.T.numpy(), (torch.tensor(aim) / math.sqrt(2)).numpy())
     assert (share > 0).sum() == 2 and weights(update) == near(per_share(share.tolist()))
@@ -84,12 +88,16 @@ def test_matching_by_hand_and_by_scipy() -> None:
 
 def test_the_ridge_shares_among_those_who_say_the_same() -> None:
     twins = ((2.0, 0.0), (2.0, 0.0), (0.0, 1.0))
-    update = told(GradientMatching(STATIC, SharedHeadGram(), ridge=0.1), gradients=twins)
+    update = told(
+        GradientMatching(static=STATIC, gram=SharedHeadGram(), ridge=0.1), gradients=twins
+    )
     assert weights(update) == near([1.5, 1.5, 0.0])
 
 
 def test_exponentiated_gradient_by_hand() -> None:
-    weighting = ExponentiatedGradient(STATIC, SharedHeadGram(), rate=0.5, floor=0.1, smoothing=0.0)
+    weighting = ExponentiatedGradient(
+        static=STATIC, gram=SharedHeadGram(), rate=0.5, floor=0.1, smoothing=0.0
+    )
     update = told(weighting)
     r = torch.tensor([1.0, 0.6, -1.0], dtype=torch.float64)
     unit = torch.tensor([(1.0, 0.0), (0.6, 0.8), (-1.0, 0.0)], dtype=torch.float64)
@@ -121,7 +129,7 @@ def test_the_slope_is_that_of_the_cosine(entries: list[float], seed: int) -> Non
 
 
 def test_news_is_smoothed_and_absent_tasks_keep_their_past() -> None:
-    gate = CosineGate(STATIC, SharedHeadGram(), smoothing=0.5)
+    gate = CosineGate(static=STATIC, gram=SharedHeadGram(), smoothing=0.5)
     told(gate)
     turned = ((-2.0, 0.0), (0.6, 0.8), (-4.0, 0.0))
     update = told(gate, gradients=turned, rows=(8, 0, 8))
@@ -133,8 +141,8 @@ def test_news_is_smoothed_and_absent_tasks_keep_their_past() -> None:
 
 @pytest.mark.parametrize("kind", [CosineGate, ExponentiatedGradient, GradientMatching])
 def test_scales_of_losses_do_not_matter(kind: type[TrustedGradientWeighting]) -> None:
-    plain = kind(STATIC, SharedHeadGram(), normalize="none")  # type: ignore[call-arg]
-    scaled = kind(STATIC, SharedHeadGram(), normalize="none")  # type: ignore[call-arg]
+    plain = kind(static=STATIC, gram=SharedHeadGram(), normalize="none")  # type: ignore[call-arg]
+    scaled = kind(static=STATIC, gram=SharedHeadGram(), normalize="none")  # type: ignore[call-arg]
     aim = (1.0, 1.0)
     ours = weights(told(plain, aim=aim))
     factors = (10.0, 0.1, 3.0)
@@ -156,7 +164,7 @@ def test_scales_of_losses_do_not_matter(kind: type[TrustedGradientWeighting]) ->
     ],
 )
 def test_degenerate_gradients_give_finite_weights(kind: Any, gradients: Any) -> None:
-    weighting = kind(STATIC, SharedHeadGram())
+    weighting = kind(static=STATIC, gram=SharedHeadGram())
     for aim in (AIM, (0.0, 0.0)):
         update = told(weighting, gradients=gradients, aim=aim)
         assert all(math.isfinite(w) and w >= 0.0 for w in weights(update))
@@ -184,17 +192,17 @@ def test_weights_from_trusted_losses() -> None:
 
 def test_trusted_objective_is_the_mean_over_tasks_with_rows() -> None:
     losses: Tensor = torch.tensor([1.0, math.nan, 5.0])
-    assert float(CosineGate(STATIC, SharedHeadGram()).trusted_objective(losses)) == 3.0
+    assert float(CosineGate(static=STATIC, gram=SharedHeadGram()).trusted_objective(losses)) == 3.0
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: CosineGate(STATIC, SharedHeadGram(), mode="soft"), "cosine, sign"),
-        (lambda: CosineGate(STATIC, SharedHeadGram(), smoothing=1.0), "smoothing"),
-        (lambda: GradientMatching(STATIC, SharedHeadGram(), ridge=-1.0), "ridge"),
-        (lambda: ExponentiatedGradient(STATIC, SharedHeadGram(), rate=0.0), "rate"),
-        (lambda: ExponentiatedGradient(STATIC, SharedHeadGram(), floor=1.0), "floor"),
+        (lambda: CosineGate(static=STATIC, gram=SharedHeadGram(), mode="soft"), "cosine, sign"),
+        (lambda: CosineGate(static=STATIC, gram=SharedHeadGram(), smoothing=1.0), "smoothing"),
+        (lambda: GradientMatching(static=STATIC, gram=SharedHeadGram(), ridge=-1.0), "ridge"),
+        (lambda: ExponentiatedGradient(static=STATIC, gram=SharedHeadGram(), rate=0.0), "rate"),
+        (lambda: ExponentiatedGradient(static=STATIC, gram=SharedHeadGram(), floor=1.0), "floor"),
         (lambda: ValidationWeighting(STATIC, temperature=0.0), "temperature"),
     ],
 )

@@ -1,5 +1,6 @@
-"""Layers that keep their inputs alone, and are computed again in the backward pass."""
+"""Transformer layers one by one: recomputed in the backward pass, or compiled."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -22,3 +23,20 @@ def recompute(layers: list[GradientCheckpointingLayer], on: bool) -> None:
     for layer in layers:
         layer._gradient_checkpointing_func = CHECKPOINT
         layer.gradient_checkpointing = on
+
+
+def compile_blocks(blocks: Iterable[nn.Module], backend: str = "inductor") -> None:
+    """Compiles each block in place, at its first call.
+
+    Blocks are alike, so that the code of the first serves them all: one compilation for a training
+    step and one for evaluation, however deep the model. Batch sizes and lengths are symbols
+    (``dynamic=True``); lengths rounded up (``data.pad_to_multiple``) are still kinder to the
+    kernels. A whole model would break into pieces at its masks, positions and pictures. Parameters
+    keep their names: checkpoints of compiled and plain runs load into each other.
+
+    Args:
+        blocks: modules with tensors in and out.
+        backend: of `torch.compile`.
+    """
+    for block in blocks:
+        block.compile(dynamic=True, backend=backend)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import nn
 
 from polyqwen.models.encoder import Encoder
-from polyqwen.models.parted_projection import PartedProjection
+from polyqwen.models.projection import PartedProjection
 from polyqwen.models.tuning.task_adapters import AdaptedEncoder
 
 

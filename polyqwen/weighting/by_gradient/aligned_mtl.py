@@ -1,14 +1,12 @@
 """Aligned-MTL: gradients made orthogonal and equally long."""
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_gradient.base import GradientWeighting
+from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.gram import Gram
 
 
 class AlignedMTL(GradientWeighting):
@@ -26,22 +24,17 @@ class AlignedMTL(GradientWeighting):
     of equal length), equal weights, for which d = 0.
 
     Args:
-        static: see `GradientWeighting`.
-        gram: likewise.
         scale: which eigenvalue is s: "min" (paper), "median" or "mean".
-        normalize: see `GradientWeighting`.
-        eval_steps: likewise.
+        shared: arguments of `GradientWeighting`.
     """
 
     def __init__(
         self,
-        static: Mapping[str, float],
-        gram: Gram,
+        *,
         scale: Literal["min", "median", "mean"] = "min",
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
+        **shared: Unpack[GradientArguments],
     ) -> None:
-        super().__init__(static, gram, normalize, eval_steps)
+        super().__init__(**shared)
         check(scale in ("min", "median", "mean"), "scale", scale, "'min', 'median' or 'mean'")
         self.scale = scale
 

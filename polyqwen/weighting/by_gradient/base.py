@@ -2,20 +2,25 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Required
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.gram import Gram
-from polyqwen.weighting.scaling import check_normalize, scaled
+from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting, scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 ZERO = 1e-12  # a gradient this much shorter than the longest is none
 
 
-class GradientWeighting(Weighting):
+class GradientArguments(NormalizedArguments):
+    """The arguments of `GradientWeighting`, for constructors that hand them on."""
+
+    gram: Required[Gram]
+
+
+class GradientWeighting(NormalizedWeighting):
     """Weights from a Gram matrix of task gradients, solved anew at each update.
 
     Tasks that are absent, or whose gradient is zero, take no part and keep their weight; with one
@@ -32,7 +37,7 @@ class GradientWeighting(Weighting):
         eval_steps: optimizer steps between updates, >= 1.
     """
 
-    in_step: ClassVar[bool] = True
+    in_step = True
 
     def __init__(
         self,
@@ -41,9 +46,8 @@ class GradientWeighting(Weighting):
         normalize: str = "sum_to_T",
         eval_steps: int = 1,
     ) -> None:
-        super().__init__(static, eval_steps)
-        check_normalize(normalize)
-        self.gram, self.normalize = gram, normalize
+        super().__init__(static, normalize, eval_steps)
+        self.gram = gram
 
     @abstractmethod
     def solve(self, gram: Tensor, tasks: Tensor, step: int) -> Tensor:

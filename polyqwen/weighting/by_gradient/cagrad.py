@@ -1,14 +1,13 @@
 """Conflict-averse gradient descent: help the worst-off task, near the mean gradient."""
 
-from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_gradient.base import GradientWeighting
+from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
 from polyqwen.weighting.by_gradient.quadratic import shortest
 from polyqwen.weighting.common import check
-from polyqwen.weighting.gram import Gram
 
 
 class CAGrad(GradientWeighting):
@@ -30,22 +29,12 @@ class CAGrad(GradientWeighting):
     not unique.
 
     Args:
-        static: see `GradientWeighting`.
-        gram: likewise.
         c: radius, >= 0; the paper takes .4 or .5.
-        normalize: see `GradientWeighting`.
-        eval_steps: likewise.
+        shared: arguments of `GradientWeighting`.
     """
 
-    def __init__(
-        self,
-        static: Mapping[str, float],
-        gram: Gram,
-        c: float = 0.4,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
-    ) -> None:
-        super().__init__(static, gram, normalize, eval_steps)
+    def __init__(self, *, c: float = 0.4, **shared: Unpack[GradientArguments]) -> None:
+        super().__init__(**shared)
         check(0.0 <= c < float("inf"), "c", c, ">= 0, e.g. 0.4")
         self.c = c
 

@@ -1,14 +1,13 @@
 """FairGrad: alpha-fair progress of the tasks."""
 
-from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_gradient.base import GradientWeighting, cosines
+from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting, cosines
 from polyqwen.weighting.by_gradient.equilibrium import equilibrium
 from polyqwen.weighting.common import check
-from polyqwen.weighting.gram import Gram
 
 
 class FairGrad(GradientWeighting):
@@ -22,22 +21,12 @@ class FairGrad(GradientWeighting):
     weights. Degenerate: as `NashMTL`.
 
     Args:
-        static: see `GradientWeighting`.
-        gram: likewise.
         alpha: fairness, 0 or in [0.05, 100].
-        normalize: see `GradientWeighting`.
-        eval_steps: likewise.
+        shared: arguments of `GradientWeighting`.
     """
 
-    def __init__(
-        self,
-        static: Mapping[str, float],
-        gram: Gram,
-        alpha: float = 1.0,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
-    ) -> None:
-        super().__init__(static, gram, normalize, eval_steps)
+    def __init__(self, *, alpha: float = 1.0, **shared: Unpack[GradientArguments]) -> None:
+        super().__init__(**shared)
         check(alpha == 0.0 or 0.05 <= alpha <= 100.0, "alpha", alpha, "0 or in [0.05, 100]")
         self.alpha = alpha
 

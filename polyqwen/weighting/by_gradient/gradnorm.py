@@ -1,21 +1,19 @@
 """GradNorm: weights learned so that all tasks train at similar rates."""
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.adam import AdamRule
-from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_gradient.base import causes, with_gradient
 from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
-from polyqwen.weighting.scaling import check_normalize, scaled
+from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
-class GradNorm(Weighting):
+class GradNorm(NormalizedWeighting):
     """Gradient norms are pulled towards a common size, larger for tasks that lag behind.
 
     With ``n_t = ‖w_t g_t‖`` and the loss ratio ``l_t / l_t(first)``, r_t being it divided by its
@@ -29,47 +27,41 @@ class GradNorm(Weighting):
     gradients are taken is the Gram matrix's; LibMTL takes all shared parameters.
 
     Args:
-        static: task -> weight to start from, > 0; the order of tasks.
-        gram: where gradients are taken; only their norms are used.
         alpha: how strongly lagging tasks are favoured, >= 0; 0 makes norms equal.
         lr: learning rate of the weights, > 0.
         optimizer: "adam" (steps of about ``lr``, whatever the size of gradients) or "sgd" (the
             plain rule, ``lr`` in units of weight per norm).
         floor: least weight before scaling, in (0, 1).
-        normalize: "sum_to_T" (paper) scales the weights of tasks that took part to sum to their
-            number; "none" lets them drift.
-        eval_steps: optimizer steps between updates, >= 1.
+        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" the weights drift.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
-    needs_bounds: ClassVar[bool] = True
+    needs_bounds = True
 
     first: Tensor  # (T,) first losses, 0 where there was none yet
 
     def __init__(
         self,
-        static: Mapping[str, float],
+        *,
         gram: Gram,
         alpha: float = 1.5,
         lr: float = 0.025,
         optimizer: Literal["adam", "sgd"] = "adam",
         floor: float = 1e-3,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
+        **shared: Unpack[NormalizedArguments],
     ) -> None:
-        super().__init__(static, eval_steps)
-        check_normalize(normalize)
+        super().__init__(**shared)
         check(alpha >= 0.0, "alpha", alpha, ">= 0, e.g. 1.5")
         check(lr > 0.0, "lr", lr, "> 0, e.g. 0.025")
         check(optimizer in ("adam", "sgd"), "optimizer", optimizer, "'adam' or 'sgd'")
         check(0.0 < floor < 1.0, "floor", floor, "in (0, 1), e.g. 0.001")
         self.gram, self.alpha, self.lr = gram, alpha, lr
-        self.floor, self.normalize = floor, normalize
+        self.floor = floor
         self.register_buffer("first", torch.zeros_like(self.base))
         # norms may be of any size, so nothing but they sets the size of a step
-        self.rule = AdamRule(len(static), lr, epsilon=1e-300) if optimizer == "adam" else None
+        self.rule = AdamRule(len(self.tasks), lr, epsilon=1e-300) if optimizer == "adam" else None
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         gram, active = statistics.gram, statistics.active
@@ -84,7 +76,7 @@ class GradNorm(Weighting):
         aims = (old * norms)[used].mean() * rates**self.alpha
         slope = torch.sign(old * norms - aims) * norms
         new = self._stepped(old, slope, used).clamp_min(self.floor)
-        new = scaled(new, used, old, self.normalize)
+        new = self.scaled(new, used, old)
         shown = causes(gram, used)
         shown["training_rate"] = torch.where(used, rates, torch.nan)
         notes = dict.fromkeys(self._named(old, active & ~used), "no gradient")

@@ -1,14 +1,12 @@
 """Gradient vaccine: gradients are bent towards the cosines they usually have."""
 
-from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_gradient.base import GradientWeighting, cosines
-from polyqwen.weighting.common import check
-from polyqwen.weighting.draws import step_generator
-from polyqwen.weighting.gram import Gram
+from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting, cosines
+from polyqwen.weighting.common import check, step_generator
 
 _LARGEST = 1.0 - 1e-6  # a usual cosine of ±1 could only be reached by an endless step
 
@@ -27,26 +25,17 @@ class GradVac(GradientWeighting):
     Degenerate: opposite gradients on the first step, d = 0; equal ones keep weight 1 each.
 
     Args:
-        static: see `GradientWeighting`.
-        gram: likewise.
         beta: how fast φ̂ moves, in [0, 1]; common libraries take .5.
         seed: of the orders, >= 0.
-        normalize: see `GradientWeighting`.
-        eval_steps: likewise.
+        shared: arguments of `GradientWeighting`.
     """
 
     usual: Tensor  # (T, T), φ̂ of g_i' (row) and g_j
 
     def __init__(
-        self,
-        static: Mapping[str, float],
-        gram: Gram,
-        beta: float = 0.01,
-        seed: int = 0,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
+        self, *, beta: float = 0.01, seed: int = 0, **shared: Unpack[GradientArguments]
     ) -> None:
-        super().__init__(static, gram, normalize, eval_steps)
+        super().__init__(**shared)
         check(0.0 <= beta <= 1.0, "beta", beta, "in [0, 1]")
         check(seed >= 0, "seed", seed, ">= 0")
         self.beta, self.seed = beta, seed

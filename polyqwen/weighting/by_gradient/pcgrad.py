@@ -1,14 +1,12 @@
 """Projecting conflicting gradients."""
 
-from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_gradient.base import GradientWeighting
-from polyqwen.weighting.common import check
-from polyqwen.weighting.draws import step_generator
-from polyqwen.weighting.gram import Gram
+from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
+from polyqwen.weighting.common import check, step_generator
 
 
 class PCGrad(GradientWeighting):
@@ -26,24 +24,15 @@ class PCGrad(GradientWeighting):
     Degenerate: opposite gradients, d = 0; without conflicts all weights are 1.
 
     Args:
-        static: see `GradientWeighting`.
-        gram: likewise.
         orders: orders to average over, >= 1; the paper has one.
         seed: of the orders, >= 0.
-        normalize: see `GradientWeighting`.
-        eval_steps: likewise.
+        shared: arguments of `GradientWeighting`.
     """
 
     def __init__(
-        self,
-        static: Mapping[str, float],
-        gram: Gram,
-        orders: int = 1,
-        seed: int = 0,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
+        self, *, orders: int = 1, seed: int = 0, **shared: Unpack[GradientArguments]
     ) -> None:
-        super().__init__(static, gram, normalize, eval_steps)
+        super().__init__(**shared)
         check(orders >= 1, "orders", orders, ">= 1")
         check(seed >= 0, "seed", seed, ">= 0")
         self.orders, self.seed = orders, seed

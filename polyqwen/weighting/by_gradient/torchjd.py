@@ -4,15 +4,13 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_gradient.base import GradientWeighting
-from polyqwen.weighting.common import check
-from polyqwen.weighting.draws import step_seed
-from polyqwen.weighting.gram import Gram
+from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
+from polyqwen.weighting.common import check, step_seed
 
 
 class TorchJD(GradientWeighting):
@@ -23,13 +21,10 @@ class TorchJD(GradientWeighting):
     state are refused, because the library's state does not survive a checkpoint.
 
     Args:
-        static: see `GradientWeighting`.
-        gram: likewise.
         name: of the class, e.g. "MGDAWeighting".
         arguments: its keyword arguments.
         seed: of its random draws, >= 0.
-        normalize: see `GradientWeighting`.
-        eval_steps: likewise.
+        shared: arguments of `GradientWeighting`.
 
     Raises:
         ValueError: no library, no such class, one that has state or that does not take a Gram
@@ -38,15 +33,13 @@ class TorchJD(GradientWeighting):
 
     def __init__(
         self,
-        static: Mapping[str, float],
-        gram: Gram,
+        *,
         name: str,
         arguments: Mapping[str, Any] | None = None,
         seed: int = 0,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
+        **shared: Unpack[GradientArguments],
     ) -> None:
-        super().__init__(static, gram, normalize, eval_steps)
+        super().__init__(**shared)
         check(seed >= 0, "seed", seed, ">= 0")
         self.seed = seed
         self._solver = _build(name, dict(arguments or {}))

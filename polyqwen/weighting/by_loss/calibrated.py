@@ -1,7 +1,6 @@
 """Static weights found by the run itself."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ class CalibratedWeighting(Weighting):
         ValueError: ``steps`` or ``loss_floor`` is out of range.
     """
 
-    needs_bounds: ClassVar[bool] = True
+    needs_bounds = True
 
     total: Tensor  # (T,)
     rows: Tensor  # (T,)

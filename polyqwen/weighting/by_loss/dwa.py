@@ -1,14 +1,13 @@
 """Dynamic weight average."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.scaling import scaled
+from polyqwen.weighting.normalized import scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -26,7 +25,7 @@ class DynamicWeightAverage(Weighting):
         eval_steps: optimizer steps in a window, >= 1.
     """
 
-    needs_bounds: ClassVar[bool] = True
+    needs_bounds = True
 
     last: Tensor  # (T,), NaN before a task was seen
 
@@ -45,7 +44,7 @@ class DynamicWeightAverage(Weighting):
         self.last.copy_(torch.where(active, loss, last))
         drawn = (rate / self.temperature).softmax(0)  # of the active: `scaled` renormalises
         return Decision(
-            scaled(drawn, active, old, "sum_to_T"),
+            scaled(drawn, active, old),
             f"rates of the last two windows, temperature {self.temperature:g}",
             causes={"rate": torch.where(active, rate, torch.nan)},
         )

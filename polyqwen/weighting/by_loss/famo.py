@@ -1,18 +1,16 @@
 """Fast adaptive multitask optimisation."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.adam import AdamRule
-from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.scaling import check_normalize, scaled
+from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
-class FAMO(Weighting):
+class FAMO(NormalizedWeighting):
     """Equal *relative* progress of all tasks (Liu et al., 2023, arXiv 2306.03792).
 
     ``λ_t = c · z_t / (l_t − b_t)`` with ``z = softmax(ξ)``, b the losses' lower bounds and c such
@@ -23,32 +21,28 @@ class FAMO(Weighting):
     gradients are accumulated, the next step's losses stand in for it, on other rows (lag 1).
 
     Args:
-        static: task -> weight until the first step; the order of tasks.
         learning_rate: of ξ, > 0.
         decay: of ξ towards 0, >= 0.
         second_forward: whether to look at the same rows again.
-        normalize: "sum_to_T", or "none" for weights that sum to 1.
-        eval_steps: optimizer steps between updates, >= 1.
+        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" the weights sum to 1.
     """
 
-    in_step: ClassVar[bool] = True
-    needs_bounds: ClassVar[bool] = True
+    in_step = True
+    needs_bounds = True
 
     xi: Tensor  # (T,)
     before: Tensor  # (T,) log losses that wait for their "after", NaN where there is none
 
     def __init__(
         self,
-        static: Mapping[str, float],
+        *,
         learning_rate: float = 0.025,
         decay: float = 1e-3,
         second_forward: bool = True,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
+        **shared: Unpack[NormalizedArguments],
     ) -> None:
-        super().__init__(static, eval_steps)
-        check_normalize(normalize)
-        self.normalize, self.second_forward = normalize, second_forward
+        super().__init__(**shared)
+        self.second_forward = second_forward
         self.rule = AdamRule(len(self.tasks), learning_rate, decay)
         self.register_buffer("xi", torch.zeros_like(self.base))
         self.register_buffer("before", torch.full_like(self.base, torch.nan))
@@ -74,7 +68,7 @@ class FAMO(Weighting):
         if self.normalize == "none":
             weights = weights / weights[active].sum()
         return Decision(
-            scaled(weights, active, old, self.normalize),
+            self.scaled(weights, active, old),
             "relative progress",
             causes={"xi": xi, "share": torch.where(active, z, torch.nan)},
         )

@@ -1,14 +1,13 @@
 """Random weights."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.draws import step_generator
-from polyqwen.weighting.scaling import scaled
+from polyqwen.weighting.common import step_generator
+from polyqwen.weighting.normalized import scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -24,7 +23,7 @@ class RandomWeighting(Weighting):
         eval_steps: optimizer steps between draws, >= 1.
     """
 
-    in_step: ClassVar[bool] = True
+    in_step = True
 
     def __init__(self, static: Mapping[str, float], seed: int = 0, eval_steps: int = 1) -> None:
         super().__init__(static, eval_steps)
@@ -34,4 +33,4 @@ class RandomWeighting(Weighting):
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         generator = step_generator(self.seed, statistics.step)
         drawn = torch.randn(len(old), generator=generator, dtype=torch.float64).softmax(0)
-        return Decision(scaled(drawn, statistics.active, old, "sum_to_T"), "random weights")
+        return Decision(scaled(drawn, statistics.active, old), "random weights")

@@ -1,18 +1,16 @@
 """Smooth Tchebycheff scalarisation."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.scaling import check_normalize, scaled
+from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
-class SmoothTchebycheff(Weighting):
+class SmoothTchebycheff(NormalizedWeighting):
     """Follows the task that is furthest behind, smoothly (STCH).
 
     Lin et al., 2024 (arXiv 2402.19078). Minimises ``μ · logsumexp_t(log(l_t / n_t) / μ)``, n_t
@@ -23,32 +21,25 @@ class SmoothTchebycheff(Weighting):
     its warm-up steps.
 
     Args:
-        static: task -> weight until the first step; the order of tasks.
         mu: smoothness μ, > 0; the paper tries 0.01 to 1.
         warmup: steps of each task before its nadir is known, >= 1.
-        normalize: "sum_to_T", or "none" for T times the exact gradient.
-        eval_steps: optimizer steps between updates, >= 1.
+        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" weights are T times
+            the exact gradient.
     """
 
-    in_step: ClassVar[bool] = True
-    needs_bounds: ClassVar[bool] = True
+    in_step = True
+    needs_bounds = True
 
     total: Tensor  # (T,) sum of losses over the second half of the warm-up
     seen: Tensor  # (T,) steps in which the task was present
 
     def __init__(
-        self,
-        static: Mapping[str, float],
-        mu: float = 0.5,
-        warmup: int = 50,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
+        self, *, mu: float = 0.5, warmup: int = 50, **shared: Unpack[NormalizedArguments]
     ) -> None:
-        super().__init__(static, eval_steps)
+        super().__init__(**shared)
         check(mu > 0.0, "mu", mu, "> 0, e.g. 1")
         check(warmup >= 1, "warmup", warmup, ">= 1")
-        check_normalize(normalize)
-        self.mu, self.warmup, self.normalize = mu, warmup, normalize
+        self.mu, self.warmup = mu, warmup
         self.register_buffer("total", torch.zeros_like(self.base))
         self.register_buffer("seen", torch.zeros_like(self.base))
 
@@ -65,7 +56,7 @@ class SmoothTchebycheff(Weighting):
             soft = torch.where(ready, behind / self.mu, -torch.inf).softmax(0)
             weights = torch.where(ready, int(ready.sum()) * soft / loss, weights)
         return Decision(
-            scaled(weights, active, old, self.normalize),
+            self.scaled(weights, active, old),
             f"{int(ready.sum())} of {int(active.sum())} tasks past the warm-up, mu {self.mu:g}",
             causes={"behind": torch.where(ready, behind, torch.nan)},
         )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, Required, TypedDict
 
 import torch
 from torch import Tensor
@@ -11,6 +11,24 @@ from polyqwen.weighting.adaptive_interval import AdaptiveInterval
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
 from polyqwen.weighting.statistics import Decision, Statistics
+
+
+class StrategicArguments(TypedDict, total=False):
+    """The arguments of `StrategicTaskWeighting`, for constructors that hand them on."""
+
+    static: Required[Mapping[str, float]]
+    alpha: Required[Mapping[str, float]]
+    beta: Required[Mapping[str, float | None]]
+    normalize: str
+    min_tasks: int
+    min_samples: int
+    loss_floor: float
+    bounds: tuple[float, float]
+    rate_limit: float | None
+    collect: str
+    handover: int | None
+    interval: Mapping[str, Any] | None
+    eval_steps: int
 
 
 class StrategicTaskWeighting(Weighting):
@@ -54,7 +72,7 @@ class StrategicTaskWeighting(Weighting):
         ValueError: an argument is out of range, or a static weight is outside ``bounds``.
     """
 
-    needs_bounds: ClassVar[bool] = True
+    needs_bounds = True
 
     correction: Tensor  # (T,) static weights over the formula's at the first update
     updates: Tensor  # () updates that used the formula

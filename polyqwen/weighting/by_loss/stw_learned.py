@@ -1,12 +1,11 @@
 """Strategic task weighting with learned α and β."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_loss.stw import StrategicTaskWeighting
+from polyqwen.weighting.by_loss.stw import StrategicArguments, StrategicTaskWeighting
 from polyqwen.weighting.common import check
 from polyqwen.weighting.statistics import Decision, Statistics
 
@@ -23,16 +22,15 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
     rule for step sizes; β stays within ``beta_bounds`` (the report's range is 0.8 to 1.2).
 
     Args:
-        static: as in `StrategicTaskWeighting`, like all other arguments that are not named here.
-        alpha: task -> first factor, > 0.
-        beta: as there; the learned factor multiplies it.
         alpha_rate: η, >= 0.
         alpha_range: > 1.
         beta_rate: η_β, in [0, 1).
         beta_bounds: smallest and largest β.
+        shared: arguments of `StrategicTaskWeighting`; ``alpha`` holds the first factors, and the
+            learned factor multiplies ``beta``.
     """
 
-    needs_trusted: ClassVar[bool] = True
+    needs_trusted = True
 
     alpha: Tensor  # (T,)
     beta_factor: Tensor  # ()
@@ -41,37 +39,14 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
 
     def __init__(
         self,
-        static: Mapping[str, float],
-        alpha: Mapping[str, float],
-        beta: Mapping[str, float | None],
+        *,
         alpha_rate: float = 0.5,
         alpha_range: float = 4.0,
         beta_rate: float = 0.02,
         beta_bounds: tuple[float, float] = (0.8, 1.2),
-        normalize: str = "sum_to_T",
-        min_tasks: int = 2,
-        min_samples: int = 8,
-        loss_floor: float = 1e-3,
-        bounds: tuple[float, float] = (0.05, 20.0),
-        rate_limit: float | None = 1.5,
-        collect: str = "loss",
-        handover: int | None = 0,
-        interval: Mapping[str, Any] | None = None,
-        eval_steps: int = 100,
+        **shared: Unpack[StrategicArguments],
     ) -> None:
-        settings: dict[str, Any] = {
-            "normalize": normalize,
-            "min_tasks": min_tasks,
-            "min_samples": min_samples,
-            "loss_floor": loss_floor,
-            "bounds": bounds,
-            "rate_limit": rate_limit,
-            "collect": collect,
-            "handover": handover,
-            "interval": interval,
-            "eval_steps": eval_steps,
-        }
-        super().__init__(static, alpha, beta, **settings)
+        super().__init__(**shared)
         check(alpha_rate >= 0.0, "alpha_rate", alpha_rate, ">= 0, e.g. 0.5")
         check(alpha_range > 1.0, "alpha_range", alpha_range, "> 1, e.g. 4")
         check(0.0 <= beta_rate < 1.0, "beta_rate", beta_rate, "in [0, 1), e.g. 0.02")

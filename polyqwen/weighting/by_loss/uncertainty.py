@@ -1,21 +1,19 @@
 """Weights by homoscedastic uncertainty."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.adam import AdamRule
-from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.scaling import check_normalize, scaled
+from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
 VARIANTS = ("kendall", "positive")
 
 
-class UncertaintyWeighting(Weighting):
+class UncertaintyWeighting(NormalizedWeighting):
     """One learned scalar per task, its noise; noisy tasks count less.
 
     "kendall" (Kendall, Gal and Cipolla, 2018, arXiv 1705.07115): minimises
@@ -27,34 +25,31 @@ class UncertaintyWeighting(Weighting):
     parameters, but by their own Adam and without weight decay.
 
     Args:
-        static: task -> weight; only the order of tasks matters.
         variant: "kendall" or "positive".
         learning_rate: of the scalars, > 0.
-        normalize: "sum_to_T", or "none" for the paper's own scale.
-        eval_steps: optimizer steps between updates, >= 1.
+        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" the
+            weights have the paper's scale.
     """
 
-    needs_bounds: ClassVar[bool] = True
+    needs_bounds = True
 
     scalars: Tensor  # (T,): s, or c
 
     def __init__(
         self,
-        static: Mapping[str, float],
+        *,
         variant: str = "kendall",
         learning_rate: float = 0.025,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
+        **shared: Unpack[NormalizedArguments],
     ) -> None:
-        super().__init__(static, eval_steps)
+        super().__init__(**shared)
         check(variant in VARIANTS, "variant", variant, f"one of {', '.join(VARIANTS)}")
-        check_normalize(normalize)
-        self.variant, self.normalize = variant, normalize
+        self.variant = variant
         self.rule = AdamRule(len(self.tasks), learning_rate)
         start = 0.0 if variant == "kendall" else 1.0
         self.register_buffer("scalars", torch.full_like(self.base, start))
         everything = torch.ones_like(self.base, dtype=torch.bool)
-        self.base.copy_(scaled(self._weights(self.scalars), everything, self.base, normalize))
+        self.base.copy_(self.scaled(self._weights(self.scalars), everything, self.base))
 
     def _weights(self, scalars: Tensor) -> Tensor:
         return 0.5 * torch.exp(-scalars) if self.variant == "kendall" else 0.5 / scalars**2
@@ -71,5 +66,5 @@ class UncertaintyWeighting(Weighting):
         if self.variant == "positive":
             scalars = scalars.clamp_min(1e-3)
         self.scalars.copy_(scalars)
-        weights = scaled(self._weights(scalars), active, old, self.normalize)
+        weights = self.scaled(self._weights(scalars), active, old)
         return Decision(weights, f"uncertainty, {self.variant}", causes={"scalar": scalars})

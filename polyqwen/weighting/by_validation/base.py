@@ -2,20 +2,24 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.by_gradient.base import cosines, with_gradient
+from polyqwen.weighting.by_gradient.base import GradientArguments, cosines, with_gradient
 from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
-from polyqwen.weighting.scaling import check_normalize, scaled
+from polyqwen.weighting.normalized import NormalizedWeighting, scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
-class TrustedGradientWeighting(Weighting):
+class TrustedArguments(GradientArguments, total=False):
+    """The arguments of `TrustedGradientWeighting`, for constructors that hand them on."""
+
+    smoothing: float
+
+
+class TrustedGradientWeighting(NormalizedWeighting):
     """Shares of the step by what each task's gradient does for rows that are never trained on.
 
     To first order a step along g_t changes the trusted rows' loss by ``−η g_t · g_v``, so what
@@ -32,8 +36,8 @@ class TrustedGradientWeighting(Weighting):
         eval_steps: optimizer steps between updates, >= 1; each looks at the trusted rows.
     """
 
-    in_step: ClassVar[bool] = True
-    needs_trusted: ClassVar[bool] = True
+    in_step = True
+    needs_trusted = True
 
     agreement: Tensor  # (T,) r, NaN before a task was seen
     similarity: Tensor  # (T, T) C, NaN likewise
@@ -47,10 +51,9 @@ class TrustedGradientWeighting(Weighting):
         normalize: str = "sum_to_T",
         eval_steps: int = 2,
     ) -> None:
-        super().__init__(static, eval_steps)
-        check_normalize(normalize)
+        super().__init__(static, normalize, eval_steps)
         check(0.0 <= smoothing < 1.0, "smoothing", smoothing, "in [0, 1), e.g. 0.9")
-        self.gram, self.smoothing, self.normalize = gram, smoothing, normalize
+        self.gram, self.smoothing = gram, smoothing
         blank = torch.full_like(self.base, torch.nan)
         self.register_buffer("agreement", blank.clone())
         self.register_buffer("similarity", blank.expand(len(blank), -1).clone())
@@ -83,7 +86,7 @@ class TrustedGradientWeighting(Weighting):
         if not float(share.sum()) > 0.0:
             return Decision(old, "no task helps the trusted rows", causes=causes)
         weights = (shares / shares[used].sum() * norms[used].mean() / norms).nan_to_num(0.0)
-        new = scaled(weights, used, old, self.normalize)
+        new = self.scaled(weights, used, old)
         return Decision(new, type(self).__name__, causes=causes)
 
     def _remember(self, gram: Tensor, along: Tensor, used: Tensor) -> None:

@@ -1,13 +1,12 @@
 """Exponentiated gradient on how well the step agrees with the trusted rows."""
 
-from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.gram import Gram
 
 
 class ExponentiatedGradient(TrustedGradientWeighting):
@@ -18,28 +17,17 @@ class ExponentiatedGradient(TrustedGradientWeighting):
     single task; the cosine rewards tasks that complement each other.
 
     Args:
-        static: as in `TrustedGradientWeighting`, like all others that are not named here.
-        gram: likewise.
         rate: η, > 0.
         floor: ε, in [0, 1).
-        smoothing: likewise.
-        normalize: likewise.
-        eval_steps: likewise.
+        shared: arguments of `TrustedGradientWeighting`.
     """
 
     mix: Tensor  # (T,) p before the floor, of all tasks
 
     def __init__(
-        self,
-        static: Mapping[str, float],
-        gram: Gram,
-        rate: float = 0.2,
-        floor: float = 0.02,
-        smoothing: float = 0.9,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 2,
+        self, *, rate: float = 0.2, floor: float = 0.02, **shared: Unpack[TrustedArguments]
     ) -> None:
-        super().__init__(static, gram, smoothing, normalize, eval_steps)
+        super().__init__(**shared)
         check(rate > 0.0, "rate", rate, "> 0, e.g. 0.2")
         check(0.0 <= floor < 1.0, "floor", floor, "in [0, 1), e.g. 0.02")
         self.rate, self.floor = rate, floor

@@ -1,12 +1,11 @@
 """A gate: tasks that would harm the trusted rows are shut out."""
 
-from collections.abc import Mapping
+from typing import Unpack
 
 from torch import Tensor
 
-from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.gram import Gram
 
 MODES = ("cosine", "sign")
 
@@ -19,24 +18,12 @@ class CosineGate(TrustedGradientWeighting):
     alone: two tasks that say the same are both let in.
 
     Args:
-        static: as in `TrustedGradientWeighting`, like all others that are not named here.
-        gram: likewise.
         mode: "cosine" or "sign".
-        smoothing: likewise.
-        normalize: likewise.
-        eval_steps: likewise.
+        shared: arguments of `TrustedGradientWeighting`.
     """
 
-    def __init__(
-        self,
-        static: Mapping[str, float],
-        gram: Gram,
-        mode: str = "cosine",
-        smoothing: float = 0.9,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 2,
-    ) -> None:
-        super().__init__(static, gram, smoothing, normalize, eval_steps)
+    def __init__(self, *, mode: str = "cosine", **shared: Unpack[TrustedArguments]) -> None:
+        super().__init__(**shared)
         check(mode in MODES, "mode", mode, f"one of {', '.join(MODES)}")
         self.mode = mode
 

@@ -1,14 +1,13 @@
 """The combination of tasks that comes nearest to the trusted rows' gradient."""
 
-from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.quadratic import nonnegative_minimum
-from polyqwen.weighting.by_validation.base import TrustedGradientWeighting
+from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.gram import Gram
 
 
 class GradientMatching(TrustedGradientWeighting):
@@ -20,24 +19,12 @@ class GradientMatching(TrustedGradientWeighting):
     2103.00123, for rows). Tasks that do not help get none.
 
     Args:
-        static: as in `TrustedGradientWeighting`, like all others that are not named here.
-        gram: likewise.
         ridge: ρ, >= 0.
-        smoothing: likewise.
-        normalize: likewise.
-        eval_steps: likewise.
+        shared: arguments of `TrustedGradientWeighting`.
     """
 
-    def __init__(
-        self,
-        static: Mapping[str, float],
-        gram: Gram,
-        ridge: float = 0.1,
-        smoothing: float = 0.9,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 2,
-    ) -> None:
-        super().__init__(static, gram, smoothing, normalize, eval_steps)
+    def __init__(self, *, ridge: float = 0.1, **shared: Unpack[TrustedArguments]) -> None:
+        super().__init__(**shared)
         check(ridge >= 0.0, "ridge", ridge, ">= 0, e.g. 0.1")
         self.ridge = ridge
 

@@ -1,14 +1,13 @@
 """Weights from how the trusted rows fare."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.scaling import scaled
+from polyqwen.weighting.normalized import scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -26,8 +25,8 @@ class ValidationWeighting(Weighting):
         eval_steps: optimizer steps between updates, >= 1.
     """
 
-    needs_bounds: ClassVar[bool] = True
-    needs_trusted: ClassVar[bool] = True
+    needs_bounds = True
+    needs_trusted = True
 
     first: Tensor  # (T,) v at a task's first update, NaN before
 
@@ -51,5 +50,5 @@ class ValidationWeighting(Weighting):
         self.first.copy_(torch.where(known & torch.isnan(first), value, first))
         left = torch.where(known, value / self.first.cpu(), torch.nan)
         soft = torch.where(known, left / self.temperature, -torch.inf).softmax(0)
-        weights = scaled(soft, known, old, "sum_to_T")
+        weights = scaled(soft, known, old)
         return Decision(weights, "what is left of trusted losses", causes={"left": left})
