@@ -31,9 +31,10 @@ def main(cfg: DictConfig) -> float | None:
             from polyqwen.app.train import train
 
             train(cfg)
-    from polyqwen.runs.results import validation_score
+    from polyqwen.runs.run_folder import RunFolder
 
-    return validation_score(Path(cfg.run_dir))
+    # not the test split: a sweep that chose by it would flatter its best run
+    return RunFolder(Path(cfg.run_dir)).last("val/score")
 
 
 def precheck(values: dict[str, Any]) -> None:

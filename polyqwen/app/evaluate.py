@@ -27,7 +27,7 @@ from polyqwen.report.gallery_file import write_galleries
 from polyqwen.report.results_by_group import groups_markdown, groups_table
 from polyqwen.report.results_table import markdown_table, print_results
 from polyqwen.report.retrieval_examples import gallery_rows
-from polyqwen.runs.report_reading import GALLERIES_FILE
+from polyqwen.runs.run_folder import GALLERIES_FILE, HISTORY_FILE
 from polyqwen.runs.weights import checkpoint_path, load_weights
 from polyqwen.tensorboard.histograms import plot_similarity_histogram
 from polyqwen.training import evaluation
@@ -169,7 +169,7 @@ def _plot(
             plot_gallery(rows, out / f"gallery_{task}{suffix}.png", title=title)
             if cfg.split == "test" and cfg.data.root is None:  # what the run's page tells of
                 write_galleries({task: {kind: rows}}, run_dir / GALLERIES_FILE)
-    history = run_dir / "csv" / "metrics.csv"
+    history = run_dir / HISTORY_FILE
     if history.is_file():
         plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)
     else:

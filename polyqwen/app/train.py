@@ -16,8 +16,8 @@ from polyqwen.build.run import build, build_trainer
 from polyqwen.checkpoints.sidecar import read_sidecar
 from polyqwen.data.tables.statistics import statistics_table, task_statistics
 from polyqwen.report.results_table import print_results
-from polyqwen.runs.csv_history import METRICS, carry_over
-from polyqwen.runs.results import Results, results_of
+from polyqwen.runs.history import METRICS, carry_over
+from polyqwen.runs.scores import Results, results_of
 from polyqwen.runs.weights import load_weights
 from polyqwen.training.callbacks.base import callbacks_of
 from polyqwen.training.callbacks.forgetting import ForgettingMonitor

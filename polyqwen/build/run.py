@@ -27,9 +27,7 @@ from polyqwen.data.tokens import Tokens
 from polyqwen.models.encoder import Encoder
 from polyqwen.models.tuning.sharing import HardSharing
 from polyqwen.models.tuning.strategies import FullTuning
-from polyqwen.runs.hyperparameters import hyperparameters
-from polyqwen.runs.identity import run_settings
-from polyqwen.runs.settings import flat_settings
+from polyqwen.runs.identity import flat_settings, hyperparameters, run_settings
 from polyqwen.training.callbacks.due_validation import DueValidation
 from polyqwen.training.callbacks.fsdp_evaluation import WholeInEvaluation
 from polyqwen.training.callbacks.interruption import SaveWhenInterrupted

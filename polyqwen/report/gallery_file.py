@@ -11,31 +11,22 @@ from PIL import Image
 
 from polyqwen.atomic_files import write_text
 from polyqwen.report.gallery import GalleryRow, Result
+from polyqwen.runs.run_folder import Kept, read_json
 
 SIDE = 220  # pixels of a picture at most
 LONGEST = 600  # characters of a text
 QUALITY = 72  # of JPEG
 
 Galleries = Mapping[str, Mapping[str, Sequence[GalleryRow]]]  # task → kind → rows
-Kept = dict[str, dict[str, list[dict[str, Any]]]]  # the same as plain values
 
 
 def write_galleries(galleries: Galleries, file: Path) -> None:
     """Writes texts and thumbnails as JSON; what the file has of other tasks or kinds stays."""
-    kept = read_galleries(file)
+    kept: Kept = read_json(file)
     for task, kinds in galleries.items():
         for kind, rows in kinds.items():
             kept.setdefault(task, {})[kind] = [_plain(row) for row in rows]
     write_text(file, json.dumps(kept, ensure_ascii=False))
-
-
-def read_galleries(file: Path) -> Kept:
-    """What `write_galleries` wrote; empty if there is no file or it is damaged."""
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
 
 
 def _plain(row: GalleryRow) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from polyqwen.report.sections.settings import configuration, environment
 from polyqwen.report.sections.summary import summary
 from polyqwen.report.sections.training import losses, schedules, space, validation
 from polyqwen.report.sections.weights import weights
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 
 
-def run_page(run: RunFiles) -> str:
+def run_page(run: RunFolder) -> str:
     """The whole page, a file of its own: nothing is fetched when it is opened."""
     colours = task_colours(run.tasks)
     charts = Charts({task: colours[task] for task in run.tasks}, run.switches)

@@ -1,9 +1,14 @@
-"""Reads what a run logged: Lightning's ``metrics.csv``, many columns and mostly empty cells."""
+"""A run's logged numbers: Lightning's ``metrics.csv``, many columns and mostly empty cells."""
 
 import csv
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import CSVLogger
+
+METRICS = "metrics.csv"  # of a CSVLogger, in its folder
 
 
 class Series(NamedTuple):
@@ -77,3 +82,32 @@ def smooth(values: list[float], span: int) -> list[float]:
             total, weight = keep * total + value, keep * weight + 1
         averages.append(total / weight if weight else math.nan)
     return averages
+
+
+def carry_over(logger: "CSVLogger", earlier: Path, step: int) -> None:
+    """Puts the rows up to ``step`` of an earlier ``metrics.csv`` before those to come.
+
+    Lightning empties the file of a folder that is logged to again. Call this before anything is
+    logged; a validation that is made up for has its row a second time.
+    """
+    if not earlier.is_file():
+        return
+    with earlier.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if _step(row) <= step]
+        keys = list(reader.fieldnames or [])
+    writer = logger.experiment  # this is what empties the folder
+    if not keys:
+        return
+    with Path(writer.metrics_file_path).open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=keys)
+        table.writeheader()
+        table.writerows(rows)
+    writer.metrics_keys = keys
+
+
+def _step(row: dict[str, str]) -> float:
+    try:
+        return float(row["step"])
+    except (KeyError, TypeError, ValueError):  # a row that a kill cut off
+        return float("inf")

@@ -1,89 +1,238 @@
-"""Reads one run from its own files."""
+"""A run's folder, whose files are read when they are asked for."""
 
 import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from polyqwen.runs.folders import Found
-from polyqwen.runs.hyperparameters import is_compared
-from polyqwen.runs.identity import comparable_settings
-from polyqwen.runs.leaderboard_runs import RunRecord
+from polyqwen.runs.history import METRICS, Series, read_history
+from polyqwen.runs.identity import comparable_settings, flat_settings, of_a_variant
+from polyqwen.runs.scores import Results, main_metric
+from polyqwen.weighting.weight_update import WeightUpdate, read_updates
 
+if TYPE_CHECKING:
+    from polyqwen.data.sampling.curriculum import Curriculum
+
+RESULTS = "results.json"  # there once a run has finished
+HISTORY_FILE = Path("csv", METRICS)
+REPORT = "report"  # folder of what a run keeps for its page
+GALLERIES_FILE = Path(REPORT, "galleries.json")
+ENVIRONMENT_FILE = Path(REPORT, "environment.json")
 NOT_BEGUN = "not begun"
-UNCOMPARED = ("seed", "name", "data.cache", "process_group_timeout")
+MOST_WARNINGS = 30
+Kept = dict[str, dict[str, list[dict[str, Any]]]]  # task → kind → rows
 
 
-class Run(NamedTuple):
-    """A finished run with what was chosen for it.
+class RunFolder:
+    """One run, finished or not. Every file is read at first use, once.
 
-    Attributes:
-        found: where, and which variant of a study.
-        record: its results.
-        settings: every value that makes an experiment another one, by its dotted key.
-        overrides: those of them that the command line gave, as typed there.
+    What is missing or damaged is empty; the configuration alone is needed, by whatever reads it.
+    A folder may come from elsewhere, so nothing that its configuration names is called.
+
+    Args:
+        path: the folder.
+        variant: its recipe's name by a study's manifest; empty outside of a study.
+        seed: by the manifest; None takes the configuration's.
+        note: what the manifest tells of a run that failed.
     """
 
-    found: Found
-    record: RunRecord
-    settings: dict[str, Any]
-    overrides: dict[str, str]
+    def __init__(
+        self, path: Path, variant: str = "", seed: int | None = None, note: str = ""
+    ) -> None:
+        self.path, self.variant, self.note = path, variant, note
+        self._seed = seed
+
+    @property
+    def name(self) -> str:
+        """What to call it: the folder's last parts, as in ``main/2026-01-31_12-00-00``."""
+        parts = [part for part in self.path.absolute().parts if part != "/"]
+        return "/".join(parts[-2:])
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration, resolved.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            raise ValueError(f"{self.path} is not the folder of a run: it has no config.yaml")
+        try:
+            values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+            return dict(values)
+        except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
+            raise ValueError(f"{path} is not the configuration of a run, or is damaged") from error
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every value of the configuration by dotted key."""
+        return flat_settings(self.config)
+
+    @cached_property
+    def overrides(self) -> list[str]:
+        """What the command line gave."""
+        try:
+            text = (self.path / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
+            return [str(item) for item in yaml.safe_load(text) or []]
+        except (OSError, yaml.YAMLError, UnicodeError):
+            return []
+
+    @cached_property
+    def compared_settings(self) -> dict[str, Any]:
+        """Settings that make an experiment another one; the seed makes a repetition."""
+        folder = Path(str(self.config["run_dir"]))  # the run may have been moved since
+        return of_a_variant(comparable_settings(self.config, folder))
+
+    @cached_property
+    def compared_overrides(self) -> dict[str, str]:
+        """Those of them that the command line gave, as typed there."""
+        return of_a_variant(dict(item.lstrip("+").partition("=")[::2] for item in self.overrides))
+
+    @property
+    def seed(self) -> int:
+        """Runs of one variant differ in nothing else."""
+        return int(self.settings["seed"]) if self._seed is None else self._seed
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks in the configuration's order.
+
+        Raises:
+            ValueError: the configuration has none.
+        """
+        try:
+            return list(dict(self.config["tasks"]))
+        except (KeyError, TypeError, ValueError) as error:
+            path = self.path / "config.yaml"
+            raise ValueError(f"{path} is not the configuration of a run, or is damaged") from error
+
+    @cached_property
+    def curriculum(self) -> "Curriculum | None":
+        """None where the configuration has one that is not ours."""
+        from polyqwen.data.sampling import curriculum, staged
+
+        known = {  # by name, so that a configuration cannot have anything else called
+            "polyqwen.data.sampling.curriculum.Curriculum": curriculum.Curriculum,
+            "polyqwen.data.sampling.curriculum.two_phase": curriculum.two_phase,
+            "polyqwen.data.sampling.staged.staged": staged.staged,
+        }
+        try:
+            given = dict(self.config["curriculum"])
+            make: Any = known[given.pop("_target_")]
+            tasks = self.config["tasks"].items()
+            made: Curriculum = make(
+                {t: float(node.get("share", 1.0)) for t, node in tasks}, **given
+            )
+            return made
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+    @property
+    def switches(self) -> list[int]:
+        """Steps at which a phase follows another."""
+        if self.curriculum is None:
+            return []
+        first = self.curriculum.start_step
+        return [phase.start for phase in self.curriculum.phases[1:] if phase.start > first]
+
+    @cached_property
+    def problem(self) -> str:
+        """Why the run does not count in a comparison; empty for one that does."""
+        if not (self.path / RESULTS).is_file():
+            begun = (self.path / "config.yaml").is_file()
+            why = "no results.json: interrupted or still running" if begun else NOT_BEGUN
+            return self.note or why
+        try:
+            config = self.config
+        except ValueError:
+            return "its config.yaml is damaged"
+        try:  # whatever a comparison reads
+            trained = json.loads((self.path / RESULTS).read_text(encoding="utf-8"))["trained"]
+            _ = [dict(metrics) for metrics in trained.values()]
+            _ = str(config["run_dir"]), self.seed
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"its files are damaged: {str(error).splitlines()[0][:100]}"
+        return ""
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """``results.json``; empty before the run has ended."""
+        return read_json(self.path / RESULTS)
+
+    def measured(self, of: str) -> Results:
+        """Test metrics by view; empty if they were not measured.
+
+        Args:
+            of: ``trained``, ``untrained`` (before training) or ``chance`` (a random order).
+        """
+        return self.results.get(of) or {}
+
+    @property
+    def tested_tasks(self) -> list[str]:
+        """Tasks with a main metric on the test split, those only watched left out."""
+        trained = self.measured("trained").items()
+        return [view for view, metrics in trained if "/" not in view and main_metric(metrics)]
+
+    @property
+    def timing(self) -> Mapping[str, float]:
+        """``seconds_per_step`` and ``fit_seconds``; empty in runs of old."""
+        return self.results.get("timing") or {}
+
+    @cached_property
+    def history(self) -> dict[str, Series]:
+        """All logged series by key."""
+        try:
+            return read_history(self.path / HISTORY_FILE)
+        except (OSError, ValueError):
+            return {}
+
+    def last(self, key: str) -> float | None:
+        """The last value logged under a key."""
+        series = self.history.get(key)
+        return series.values[-1] if series and series.values else None
+
+    @cached_property
+    def updates(self) -> list[WeightUpdate]:
+        """Updates of the task weights, with reasons."""
+        return read_updates(self.path / REPORT / "weight_updates.jsonl")
+
+    @cached_property
+    def galleries(self) -> Kept:
+        """Queries and what was found for them, as `write_galleries` keeps them."""
+        return read_json(self.path / GALLERIES_FILE)
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """``evaluation/metrics.json``; empty if `evaluate.py` was not run."""
+        return read_json(self.path / "evaluation" / "metrics.json")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """The machine that trained; empty if it was not kept."""
+        return read_json(self.path / ENVIRONMENT_FILE)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """The last lines of the log that warn, each once."""
+        log = self.path / "train.log"
+        if not log.is_file():
+            return []
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        found = [line for line in lines if re.match(r"\S+( \S+)? (WARNING|ERROR|CRITICAL) ", line)]
+        return list(dict.fromkeys(found))[-MOST_WARNINGS:]
 
 
-class Unfinished(NamedTuple):
-    """A run without results, and why."""
-
-    found: Found
-    why: str
-
-
-def read_run(found: Found) -> Run | Unfinished:
-    """The run, or why it does not count."""
-    folder = found.folder
-    path = folder / "results.json"
-    if not path.is_file():
-        begun = (folder / "config.yaml").is_file()
-        why = "no results.json: interrupted or still running" if begun else NOT_BEGUN
-        return Unfinished(found, found.note or why)
+def read_json(path: Path) -> dict[str, Any]:
+    """A mapping from a file; empty if it is not there or not one."""
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        config = OmegaConf.load(folder / "config.yaml")
-        settings = comparable_settings(config, Path(str(config.run_dir)))  # it may have been moved
-        record = _record(folder, found, results, settings)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Unfinished(found, f"its files are damaged: {str(error).splitlines()[0][:100]}")
-    except (OmegaConfBaseException, yaml.YAMLError):
-        return Unfinished(found, "its config.yaml is damaged")
-    compared = {k: v for k, v in settings.items() if is_compared(k) and k not in UNCOMPARED}
-    return Run(found, record, compared, _overrides(folder))
-
-
-def _record(
-    folder: Path, found: Found, results: dict[str, Any], settings: dict[str, Any]
-) -> RunRecord:
-    history = folder / "csv" / "metrics.csv"
-    forgetting = results.get("forgetting") or {}
-    return RunRecord(
-        folder=folder,
-        seed=int(settings["seed"]) if found.seed is None else found.seed,
-        trained={view: dict(metrics) for view, metrics in results["trained"].items()},
-        untrained=results.get("untrained") or {},
-        chance=results.get("chance") or {},
-        timing=results.get("timing") or {},
-        forgetting={k: float(v) for k, v in forgetting.items() if k in ("at_switch", "end")},
-        history=history if history.is_file() else None,
-    )
-
-
-def _overrides(folder: Path) -> dict[str, str]:
-    """Key -> value as typed, without what makes no other experiment."""
-    path = folder / ".hydra" / "overrides.yaml"
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except (OSError, yaml.YAMLError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    pairs = [str(item).lstrip("+").partition("=")[::2] for item in given]
-    return {k: v for k, v in pairs if is_compared(k) and k not in UNCOMPARED}
+    return found if isinstance(found, dict) else {}

@@ -3,70 +3,69 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polyqwen.runs.run_folder import Run
+from polyqwen.runs.run_folder import RESULTS, RunFolder
 
 SHOWN = 3  # settings in a name
 LONGEST = 60  # characters of it
 Key = tuple[str, ...]
 
 
-def group_runs(runs: Sequence[Run]) -> tuple[dict[str, list[Run]], list[str]]:
+def group_runs(runs: Sequence[RunFolder]) -> tuple[dict[str, list[RunFolder]], list[str]]:
     """Variants by name, in the runs' order, and notes on runs left out.
 
     Runs of a study are grouped by its manifest, others by the settings that differ between them,
     apart from the seed. Of several runs with the same settings and seed the last finished counts.
     """
-    plain = [run for run in runs if not run.found.variant]
+    plain = [run for run in runs if not run.variant]
     names = _names(plain)
-    variants: dict[str, list[Run]] = {}
+    variants: dict[str, list[RunFolder]] = {}
     for run in runs:
-        name = run.found.variant or names[id(run)]
+        name = run.variant or names[run]
         variants.setdefault(name, []).append(run)
     notes = []
     for name, own in variants.items():
-        newest = {run.record.seed: run for run in sorted(own, key=_finished)}
+        newest = {run.seed: run for run in sorted(own, key=_finished)}
         for run in own:
-            if newest[run.record.seed] is not run:
-                kept = newest[run.record.seed].record.folder
-                notes.append(f"{run.record.folder}: {name} with this seed is also in {kept}")
+            if newest[run.seed] is not run:
+                kept = newest[run.seed].path
+                notes.append(f"{run.path}: {name} with this seed is also in {kept}")
         variants[name] = [newest[seed] for seed in sorted(newest)]
     return variants, notes
 
 
-def _finished(run: Run) -> float:
-    return (run.record.folder / "results.json").stat().st_mtime
+def _finished(run: RunFolder) -> float:
+    return (run.path / RESULTS).stat().st_mtime
 
 
-def _names(runs: Sequence[Run]) -> dict[int, str]:
-    """id of a run -> name of its variant."""
-    keys = _differing([run.settings for run in runs])
+def _names(runs: Sequence[RunFolder]) -> dict[RunFolder, str]:
+    """Run → name of its variant."""
+    keys = _differing([run.compared_settings for run in runs])
     keys = [key for key in keys if not _follows_the_seed(key, runs)]
-    groups: dict[Key, list[Run]] = {}
+    groups: dict[Key, list[RunFolder]] = {}
     for run in runs:
-        groups.setdefault(tuple(repr(run.settings.get(key)) for key in keys), []).append(run)
-    first = [own[0] for own in groups.values()]
-    if len(first) == 1:
+        values = tuple(repr(run.compared_settings.get(key)) for key in keys)
+        groups.setdefault(values, []).append(run)
+    if len(groups) == 1:
         labels = ["all runs"]
     else:
-        labels = _by_overrides(groups) or [_by_settings(run.settings, keys) for run in first]
+        first = [own[0].compared_settings for own in groups.values()]
+        labels = _by_overrides(groups) or [_by_settings(settings, keys) for settings in first]
         labels = _unique([_cut(label) for label in labels])
-    return {
-        id(run): label for label, own in zip(labels, groups.values(), strict=True) for run in own
-    }
+    return {run: label for label, own in zip(labels, groups.values(), strict=True) for run in own}
 
 
-def _follows_the_seed(key: str, runs: Sequence[Run]) -> bool:
+def _follows_the_seed(key: str, runs: Sequence[RunFolder]) -> bool:
     """Whether a key such as ``data.seed`` is the seed of each run that has it."""
-    having = [run for run in runs if key in run.settings]
-    return key.endswith("seed") and all(r.settings[key] == r.record.seed for r in having)
+    having = [run for run in runs if key in run.compared_settings]
+    return key.endswith("seed") and all(r.compared_settings[key] == r.seed for r in having)
 
 
-def _by_overrides(groups: Mapping[Key, list[Run]]) -> list[str] | None:
+def _by_overrides(groups: Mapping[Key, list[RunFolder]]) -> list[str] | None:
     """Names made of the overrides that differ; None if these do not tell the groups apart."""
     for own in groups.values():
-        if any(run.overrides != own[0].overrides for run in own):
+        if any(run.compared_overrides != own[0].compared_overrides for run in own):
             return None
-    given = [own[0].overrides for own in groups.values()]
+    given = [own[0].compared_overrides for own in groups.values()]
     keys = _differing(given)
     labels = [_joined({k: v for k, v in g.items() if k in keys}) or "defaults" for g in given]
     return labels if len(set(labels)) == len(labels) else None

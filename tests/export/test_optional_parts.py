@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from polyqwen.runs.results import validation_score
+from polyqwen.runs.run_folder import RunFolder
 
 
 def write_log(folder: Path, text: str) -> Path:
@@ -15,12 +15,13 @@ def write_log(folder: Path, text: str) -> Path:
 
 def test_a_sweeper_gets_the_last_validation_score(tmp_path: Path) -> None:
     log = "epoch,step,train/loss,val/score\n0,1,2.0,\n0,1,,0.25\n0,3,,0.5\n0,3,1.0,\n"
-    assert validation_score(write_log(tmp_path, log)) == 0.5
+    assert RunFolder(write_log(tmp_path, log)).last("val/score") == 0.5
 
 
 def test_without_a_validation_there_is_none(tmp_path: Path) -> None:
-    assert validation_score(tmp_path) is None
-    assert validation_score(write_log(tmp_path, "epoch,step,train/loss\n0,1,2.0\n")) is None
+    assert RunFolder(tmp_path).last("val/score") is None
+    log = "epoch,step,train/loss\n0,1,2.0\n"
+    assert RunFolder(write_log(tmp_path, log)).last("val/score") is None
 
 
 def test_wandb_is_asked_for_in_one_line_or_stays_offline(

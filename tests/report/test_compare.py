@@ -18,7 +18,8 @@ from scipy import stats
 from polyqwen.app.commands.compare import compare
 from polyqwen.report.comparison.board import build_board
 from polyqwen.report.comparison.claims import put_to_the_test, read_claim
-from polyqwen.runs.leaderboard_runs import RunRecord, value_of
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import value_of
 from tests.conftest import ROOT
 
 TASKS = ("text_pair", "ocr")
@@ -257,7 +258,7 @@ def test_mistakes_are_one_line(sweep: Path, tmp_path: Path) -> None:
     assert fine.returncode == 0 and (tmp_path / "here" / "leaderboard.html").is_file()
 
 
-def record(seed: int, text: float, ocr: float, wrong: float = 0.0) -> RunRecord:
+def record(seed: int, text: float, ocr: float, wrong: float = 0.0) -> RunFolder:
     """A run without files."""
     trained = {
         "text_pair": {"spearman": text},
@@ -266,7 +267,9 @@ def record(seed: int, text: float, ocr: float, wrong: float = 0.0) -> RunRecord:
         "ocr/wrong_prefix": {"recall@1": wrong},
     }
     forgetting = {"at_switch": 0.5, "end": text}
-    return RunRecord(Path(f"r{seed}"), seed, trained, {}, {}, {}, forgetting, None)
+    run = RunFolder(Path(f"r{seed}"), seed=seed)
+    run.results = {"trained": trained, "forgetting": forgetting}
+    return run
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from polyqwen.report.page.charts import decimated
 from polyqwen.report.page.document import inert
 from polyqwen.report.page.markup import Html, table, tag
 from polyqwen.runs.history import Series
-from polyqwen.runs.report_reading import read_run_files
+from polyqwen.runs.run_folder import RunFolder
 from tests.conftest import ROOT, Configure
 from tools.chromium import Chromium, find_chromium
 
@@ -135,7 +135,7 @@ def test_the_page_holds_every_number_of_the_results(run: Path) -> None:
 
 def test_weights_are_told_with_what_the_strategy_saw(run: Path) -> None:
     whole = " ".join(Reader(page_of(run)).texts)
-    updates = read_run_files(run).updates
+    updates = RunFolder(run).updates
     assert [update.step for update in updates] == [1, 2, 3, 4, 5, 6]
     for update in updates:
         assert update.reason in whole
@@ -236,7 +236,7 @@ def test_a_run_that_goes_on_has_a_page(run: Path, tmp_path: Path) -> None:
     report(folder)
     whole = " ".join(Reader(page_of(folder)).texts)
     assert "going on, or it was interrupted" in whole and "Losses" in whole
-    assert "Failures" not in whole and len(read_run_files(folder).updates) == 6
+    assert "Failures" not in whole and len(RunFolder(folder).updates) == 6
 
 
 def test_damaged_files_leave_their_part_out(run: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_configuration_from_elsewhere_is_not_obeyed(run: Path, tmp_path: Path)
     made = text.replace("polyqwen.data.sampling.curriculum.two_phase", "pathlib.Path.touch")
     assert made != text
     (folder / "config.yaml").write_text(made)
-    assert read_run_files(folder).curriculum is None and not trace.exists()
+    assert RunFolder(folder).curriculum is None and not trace.exists()
 
 
 def test_a_sweep_has_a_page_with_links(run: Path, tmp_path: Path) -> None:

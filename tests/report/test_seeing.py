@@ -14,7 +14,8 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from polyqwen.build.run import Parts, build, build_trainer
 from polyqwen.report.gallery import GalleryRow, Result
-from polyqwen.report.gallery_file import read_galleries, write_galleries
+from polyqwen.report.gallery_file import write_galleries
+from polyqwen.runs.run_folder import read_json
 from polyqwen.tensorboard.conflicts import conflict_image
 from polyqwen.tensorboard.gradient_conflicts import GradientConflicts
 from polyqwen.tensorboard.projector import Projector
@@ -212,7 +213,7 @@ def test_galleries_keep_texts_and_thumbnails(tmp_path: Path) -> None:
     file = tmp_path / "report" / "galleries.json"
     write_galleries({"ocr": {"hardest": [row]}}, file)
     write_galleries({"ocr": {"spread": [row]}, "vqa": {"spread": [row]}}, file)
-    kept = read_galleries(file)
+    kept = read_json(file)
     assert set(kept) == {"ocr", "vqa"} and set(kept["ocr"]) == {"hardest", "spread"}
     (saved,) = kept["ocr"]["hardest"]
     assert len(saved["query"]) == 600 and saved["picture"].startswith("data:image/jpeg;base64,")

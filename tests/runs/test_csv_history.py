@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from polyqwen.runs.csv_history import METRICS, carry_over
+from polyqwen.runs.history import METRICS, carry_over
 
 
 def steps(folder: Path) -> list[tuple[str, str]]:

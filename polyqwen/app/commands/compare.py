@@ -10,13 +10,12 @@ from polyqwen.report.comparison.captions import Words, lead_of, notes_of
 from polyqwen.report.comparison.claims import Tested, put_to_the_test, read_claim
 from polyqwen.report.comparison.tables import claim_lines, terminal_table
 from polyqwen.report.comparison.write import write_comparison
-from polyqwen.runs.folders import find_runs
-from polyqwen.runs.leaderboard_runs import RunRecord
-from polyqwen.runs.run_folder import NOT_BEGUN, Run, Unfinished, read_run
+from polyqwen.runs.find import find_runs
+from polyqwen.runs.run_folder import NOT_BEGUN, RunFolder
 from polyqwen.runs.variants import group_runs
 
 MOST_WARNINGS = 12
-Variants = dict[str, list[RunRecord]]
+Variants = dict[str, list[RunFolder]]
 
 
 class Comparison(NamedTuple):
@@ -34,7 +33,7 @@ class Comparison(NamedTuple):
     variants: Variants
     claims: list[Tested]
     words: Words
-    unfinished: list[Unfinished]
+    unfinished: list[RunFolder]
 
 
 def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None = None) -> Board:
@@ -62,20 +61,18 @@ def gather(paths: Sequence[Path], baseline: str | None = None) -> Comparison:
         ValueError: a folder is missing or has no runs, none is finished, there is no such baseline,
             or the runs have no task in common.
     """
-    found, manifests = find_runs(paths)
-    read = [read_run(one) for one in found]
-    finished = [run for run in read if isinstance(run, Run)]
-    unfinished = [run for run in read if isinstance(run, Unfinished)]
+    runs, manifests = find_runs(paths)
+    finished = [run for run in runs if not run.problem]
+    unfinished = [run for run in runs if run.problem]
     if not finished:
         raise ValueError(
             f"none of {len(unfinished)} runs is finished; the first: {_told(unfinished[0])}"
         )
-    groups, notes = group_runs(finished)
-    variants = {name: [run.record for run in own] for name, own in groups.items()}
+    variants, notes = group_runs(finished)
     manifest = manifests[0] if len(manifests) == 1 else {}
     board = build_board(variants, baseline or _default_baseline(variants, manifest))
     claims = _claims(manifest, variants, board)
-    words = _words(board, groups, manifest, [*_warnings(unfinished), *notes])
+    words = _words(board, variants, manifest, [*_warnings(unfinished), *notes])
     return Comparison(board, variants, claims, words, unfinished)
 
 
@@ -89,15 +86,14 @@ def _claims(manifest: dict[str, Any], variants: Variants, board: Board) -> list[
     return put_to_the_test(claims, variants, board.tasks)
 
 
-def _told(run: Unfinished) -> str:
-    found = run.found
-    name = f"{found.variant} seed {found.seed}" if found.variant else str(found.folder)
-    return f"{name} does not count: {run.why}"
+def _told(run: RunFolder) -> str:
+    name = f"{run.variant} seed {run.seed}" if run.variant else str(run.path)
+    return f"{name} does not count: {run.problem}"
 
 
-def _warnings(unfinished: Sequence[Unfinished]) -> list[str]:
+def _warnings(unfinished: Sequence[RunFolder]) -> list[str]:
     """A line for each run that began; the others are only counted."""
-    begun = [_told(run) for run in unfinished if run.why != NOT_BEGUN]
+    begun = [_told(run) for run in unfinished if run.problem != NOT_BEGUN]
     waiting = len(unfinished) - len(begun)
     if len(begun) > MOST_WARNINGS:
         begun = [*begun[:MOST_WARNINGS], f"and {len(begun) - MOST_WARNINGS} more"]
@@ -105,29 +101,29 @@ def _warnings(unfinished: Sequence[Unfinished]) -> list[str]:
 
 
 def _words(
-    board: Board, groups: dict[str, list[Run]], manifest: dict[str, Any], warnings: list[str]
+    board: Board, variants: Variants, manifest: dict[str, Any], warnings: list[str]
 ) -> Words:
-    if "baseline" in manifest and manifest["baseline"] not in groups:
+    if "baseline" in manifest and manifest["baseline"] not in variants:
         warnings.append(f"the study's baseline {manifest['baseline']} has no finished run")
-    left_out = {t for own in groups.values() for r in own for t in r.record.tasks}
+    left_out = {t for own in variants.values() for run in own for t in run.tested_tasks}
     if left_out := left_out - set(board.tasks):
         named = ", ".join(sorted(left_out))
         warnings.append(f"not all runs were tested on {named}: left out of everything")
     planned = manifest.get("variants", {})
     return Words(
         title=f"Study: {manifest['name']}" if manifest else "Comparison of runs",
-        lead=lead_of(board, sum(map(len, groups.values()))),
+        lead=lead_of(board, sum(map(len, variants.values()))),
         warnings=warnings,
         notes=notes_of(board, manifest.get("jobs")),
         settings={
-            row.name: " ".join(planned.get(row.name) or _settings(groups[row.name][0]))
+            row.name: " ".join(planned.get(row.name) or _settings(variants[row.name][0]))
             for row in board.rows
         },
     )
 
 
-def _settings(run: Run) -> list[str]:
-    return [f"{key}={value}" for key, value in run.overrides.items()]
+def _settings(run: RunFolder) -> list[str]:
+    return [f"{key}={value}" for key, value in run.compared_overrides.items()]
 
 
 def _print(board: Board, claims: Sequence[Tested], words: Words, files: Sequence[Path]) -> None:

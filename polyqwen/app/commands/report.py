@@ -6,7 +6,8 @@ from pathlib import Path
 
 from polyqwen.atomic_files import write_text
 from polyqwen.report.run_page import run_page
-from polyqwen.runs.report_reading import REPORT, read_run_files
+from polyqwen.runs.environment import environment
+from polyqwen.runs.run_folder import ENVIRONMENT_FILE, RunFolder
 
 log = logging.getLogger(__name__)
 PAGE = "report.html"
@@ -26,7 +27,7 @@ def report(path: Path, to: Path | None = None) -> Path:
         raise ValueError(f"there is no folder {path}; give the folder of a run, a sweep or a study")
     out = path / PAGE if to is None else to
     if (path / "config.yaml").is_file():
-        text = run_page(read_run_files(path))
+        text = run_page(RunFolder(path))
     else:
         from polyqwen.app.commands.report_sweep import sweep
 
@@ -37,11 +38,8 @@ def report(path: Path, to: Path | None = None) -> Path:
 
 def write_after_training(folder: Path) -> None:
     """The page of a run that has just ended, with its machine; never the reason for a failure."""
-    from polyqwen.runs.report_environment import environment  # imports torch
-
     try:
-        kept = folder / REPORT / "environment.json"
-        write_text(kept, json.dumps(environment(), indent=2))
+        write_text(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2))
         report(folder)
     except Exception as error:  # whatever it is, the run itself is done and saved
         log.warning("no report was written: %s: %s", type(error).__name__, short(error))

@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from polyqwen.app.commands.compare import gather
 from polyqwen.report.sweep_files import Failed, SweepFiles, SweepRun
 from polyqwen.report.sweep_page import sweep_page
-from polyqwen.runs.history import Series, read_history
-from polyqwen.runs.hyperparameters import is_compared
-from polyqwen.runs.leaderboard_runs import RunRecord, score
-from polyqwen.runs.run_folder import Unfinished
-from polyqwen.runs.settings import flat_settings
+from polyqwen.runs.identity import is_compared
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import score
 
 PAGE = "report.html"
 
@@ -34,16 +30,16 @@ def sweep(folder: Path, seen_from: Path) -> str:
     runs = [
         SweepRun(
             variant=row.name,
-            seed=record.seed,
-            score=score(record, board.tasks),
-            fit_seconds=float(record.timing.get("fit_seconds", float("nan"))),
-            folder=_relative(record.folder, folder),
-            page=_page(record.folder, seen_from),
-            history=_history(record),
-            settings=_settings(record.folder),
+            seed=run.seed,
+            score=score(run, board.tasks),
+            fit_seconds=float(run.timing.get("fit_seconds", float("nan"))),
+            folder=_relative(run.path, folder),
+            page=_page(run.path, seen_from),
+            history=run.history,
+            settings=_settings(run),
         )
         for row in board.rows
-        for record in variants[row.name]
+        for run in variants[row.name]
     ]
     failed = [_failed(run, folder) for run in unfinished]
     title = words.title if words.title != "Comparison of runs" else folder.absolute().name
@@ -61,16 +57,8 @@ def _page(run: Path, seen_from: Path) -> str:
     return os.path.relpath(page.absolute(), seen_from.absolute()) if page.is_file() else ""
 
 
-def _history(record: RunRecord) -> dict[str, Series]:
-    try:
-        return read_history(record.history) if record.history else {}
-    except (OSError, ValueError):
-        return {}
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    flat = flat_settings(OmegaConf.load(folder / "config.yaml"))
-    return {k: v for k, v in flat.items() if is_compared(k) and not _of_place(v, folder)}
+def _settings(run: RunFolder) -> dict[str, Any]:
+    return {k: v for k, v in run.settings.items() if is_compared(k) and not _of_place(v, run.path)}
 
 
 def _of_place(value: Any, folder: Path) -> bool:
@@ -78,10 +66,9 @@ def _of_place(value: Any, folder: Path) -> bool:
     return isinstance(value, str) and folder.absolute().name in Path(value).parts
 
 
-def _failed(run: Unfinished, folder: Path) -> Failed:
-    found = run.found
-    name = f"{found.variant}, seed {found.seed}" if found.variant else ""
-    return Failed(name, _relative(found.folder, folder), run.why)
+def _failed(run: RunFolder, folder: Path) -> Failed:
+    name = f"{run.variant}, seed {run.seed}" if run.variant else ""
+    return Failed(name, _relative(run.path, folder), run.problem)
 
 
 def _differing(runs: Sequence[SweepRun]) -> dict[str, list[Any]]:

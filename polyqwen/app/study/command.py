@@ -17,10 +17,11 @@ from polyqwen.app.study.plan import Job, Study
 from polyqwen.app.study.prepare import distinct
 from polyqwen.app.study.run import Ended, Stopped, Task, run_all
 from polyqwen.app.study.running import last_line, run_jobs, say
-from polyqwen.app.study.state import Lock, finished, read_results, write_manifest
+from polyqwen.app.study.state import Lock, finished, write_manifest
 from polyqwen.build.precheck import built
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.nodes import check_nodes
+from polyqwen.runs.run_folder import RunFolder
 
 PATIENCE = 20.0  # seconds for the runs of a killed study to end
 
@@ -55,7 +56,7 @@ def run_study(cfg: DictConfig, precheck: Callable[[dict[str, Any]], None]) -> No
         run_jobs(waiting, len(jobs), study.jobs, lock, errors)
     except Stopped as stopped:
         write_manifest(folder, study, jobs, given, errors)
-        done = sum(read_results(job.folder) is not None for job in jobs)
+        done = sum(bool(RunFolder(job.folder).results) for job in jobs)
         text = f"interrupted: {done} of {len(jobs)} runs finished; the same command goes on"
         print(text, file=sys.stderr, flush=True)
         raise SystemExit(128 + stopped.number) from None

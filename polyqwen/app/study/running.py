@@ -13,9 +13,8 @@ from polyqwen.app.study.plan import Job
 from polyqwen.app.study.run import Ended, Task, run_all
 from polyqwen.app.study.state import Lock, clear
 from polyqwen.config.toplevel import CONF
-from polyqwen.runs.folders import Found
-from polyqwen.runs.leaderboard_runs import score
-from polyqwen.runs.run_folder import Run, read_run
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import score
 
 TRAIN = CONF.parent / "train.py"
 LOG = "output.log"  # of a run, in its folder
@@ -33,9 +32,9 @@ def run_jobs(
         job = by_name[ended.task.name]
         done.append(job)
         left = len(jobs) - len(done)
-        result = read_run(Found(job.folder, job.variant, job.seed))
-        if ended.status == 0 and isinstance(result, Run):
-            outcome = f"score {score(result.record, result.record.tasks):.3f}"
+        run = RunFolder(job.folder, job.variant, job.seed)
+        if ended.status == 0 and not run.problem:
+            outcome = f"score {score(run, run.tested_tasks):.3f}"
         else:
             errors[job] = f"exit status {ended.status}: {last_line(job.folder / LOG)}"
             outcome = f"FAILED, {errors[job]} (all of it: {job.folder / LOG})"

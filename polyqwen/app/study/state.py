@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
@@ -14,9 +13,9 @@ from yaml import YAMLError
 from polyqwen.app.study.compose import differences
 from polyqwen.app.study.plan import Job, Study
 from polyqwen.atomic_files import write_json
-from polyqwen.runs.folders import MANIFEST
+from polyqwen.runs.find import MANIFEST
+from polyqwen.runs.run_folder import RunFolder
 
-RESULTS = "results.json"
 SHOWN = 4  # differences named
 
 
@@ -26,7 +25,7 @@ def finished(job: Job, cfg: DictConfig) -> bool:
     Raises:
         ValueError: its folder holds the results of another configuration.
     """
-    if read_results(job.folder) is None:
+    if not RunFolder(job.folder).results:
         return False
     path = job.folder / "config.yaml"
     try:
@@ -41,15 +40,6 @@ def finished(job: Job, cfg: DictConfig) -> bool:
             f"{more}; give another study.name, or remove it"
         )
     return True
-
-
-def read_results(folder: Path) -> dict[str, Any] | None:
-    """A run's results; None while it has none. They are written in one go, so never in part."""
-    try:
-        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return results if isinstance(results, dict) else None
 
 
 def clear(folder: Path) -> None:

@@ -12,10 +12,10 @@ from polyqwen.metrics.paired import (
     paired_difference,
     relative_gain,
 )
-from polyqwen.runs.leaderboard_runs import RunRecord, main_value, score, value_of
-from polyqwen.runs.main_metric import main_metric
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import main_metric, main_value, score, value_of
 
-Variants = Mapping[str, Sequence[RunRecord]]
+Variants = Mapping[str, Sequence[RunFolder]]
 
 
 class Row(NamedTuple):
@@ -87,9 +87,9 @@ def common_tasks(variants: Variants) -> list[str]:
         ValueError: there is none.
     """
     runs = [run for own in variants.values() for run in own]
-    tasks = [task for task in runs[0].tasks if all(task in run.tasks for run in runs)]
+    tasks = [t for t in runs[0].tested_tasks if all(t in run.tested_tasks for run in runs)]
     if not tasks:
-        named = {name: own[0].tasks for name, own in variants.items()}
+        named = {name: own[0].tested_tasks for name, own in variants.items()}
         raise ValueError(
             f"the runs have no task in common: {named}; compare runs that were tested on the same"
         )
@@ -115,17 +115,18 @@ def build_board(variants: Variants, baseline: str) -> Board:
     rows = _with_adjusted(rows, baseline, tasks)
     rows.sort(key=lambda row: -math.inf if math.isnan(row.score.mean) else row.score.mean)
     runs = [run for own in variants.values() for run in own]
-    metrics = {t: main for t in tasks if (main := main_metric(runs[0].trained[t])) is not None}
+    trained = runs[0].measured("trained")
+    metrics = {t: main for t in tasks if (main := main_metric(trained[t])) is not None}
     references = [_reference(runs, metrics, of) for of in ("untrained", "chance")]
     return Board(rows[::-1], baseline, metrics, *references)
 
 
-def by_seed(runs: Sequence[RunRecord], value: Callable[[RunRecord], float]) -> dict[int, float]:
+def by_seed(runs: Sequence[RunFolder], value: Callable[[RunFolder], float]) -> dict[int, float]:
     """Seed -> value of each run."""
     return {run.seed: value(run) for run in runs}
 
 
-def _row(name: str, runs: Sequence[RunRecord], base: Sequence[RunRecord], tasks: list[str]) -> Row:
+def _row(name: str, runs: Sequence[RunFolder], base: Sequence[RunFolder], tasks: list[str]) -> Row:
     estimates, differences, gains = {}, {}, {}
     for task in tasks:
         own, theirs = (
@@ -170,7 +171,7 @@ def _with_adjusted(rows: list[Row], baseline: str, tasks: list[str]) -> list[Row
     return [adjusted.get(row.name, row._replace(task_p=untested)) for row in rows]
 
 
-def _mean(runs: Sequence[RunRecord], key: str) -> float:
+def _mean(runs: Sequence[RunFolder], key: str) -> float:
     return _measured([run.timing.get(key, math.nan) for run in runs]).mean
 
 
@@ -179,10 +180,10 @@ def _measured(values: list[float]) -> Estimate:
     return estimate([value for value in values if not math.isnan(value)])
 
 
-def _reference(runs: Sequence[RunRecord], metrics: Mapping[str, str], of: str) -> Reference:
+def _reference(runs: Sequence[RunFolder], metrics: Mapping[str, str], of: str) -> Reference:
     tasks = list(metrics)
     by_task = {
-        task: _measured([main_value(getattr(run, of), task, metric) for run in runs])
+        task: _measured([main_value(run.measured(of), task, metric) for run in runs])
         for task, metric in metrics.items()
     }
     return Reference(_measured([score(run, tasks, of) for run in runs]), by_task)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from polyqwen.metrics.paired import Difference, Estimate, estimate, holm, paired_difference
 from polyqwen.report.comparison.board import Variants, by_seed
-from polyqwen.runs.leaderboard_runs import SCORE, RunRecord, value_of
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import SCORE, value_of
 
 BELIEVED = 0.05  # adjusted p below which a difference is more than chance
 
@@ -85,7 +86,7 @@ def put_to_the_test(
 
 def _tested(name: str, claim: Claim, variants: Variants, tasks: list[str]) -> Tested:
     def values(variant: str, metric: str) -> dict[int, float]:
-        runs: Sequence[RunRecord] = variants.get(variant, ())
+        runs: Sequence[RunFolder] = variants.get(variant, ())
         return by_seed(runs, lambda run: value_of(run, metric, tasks))
 
     treated = values(claim.treated, claim.metric)

@@ -8,7 +8,9 @@ from pathlib import Path
 from polyqwen.atomic_files import write_text
 from polyqwen.metrics.paired import Difference, Estimate
 from polyqwen.report.comparison.board import Board
-from polyqwen.runs.leaderboard_runs import RunRecord, common_folder, score, value_of
+from polyqwen.runs.find import common_folder
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import score, value_of
 
 
 def write_csv(board: Board, path: Path) -> None:
@@ -34,9 +36,9 @@ def write_csv(board: Board, path: Path) -> None:
     _write(path, lines)
 
 
-def write_runs(variants: Mapping[str, Sequence[RunRecord]], tasks: list[str], path: Path) -> None:
+def write_runs(variants: Mapping[str, Sequence[RunFolder]], tasks: list[str], path: Path) -> None:
     """One line per run; folders as seen from the one that holds them all."""
-    root = common_folder(variants)
+    root = common_folder(run for runs in variants.values() for run in runs)
     lines = [
         {
             "variant": name,
@@ -44,7 +46,7 @@ def write_runs(variants: Mapping[str, Sequence[RunRecord]], tasks: list[str], pa
             "score": score(run, tasks),
             **{task: value_of(run, task, tasks) for task in tasks},
             **run.timing,
-            "folder": str(run.folder.absolute().relative_to(root)),
+            "folder": str(run.path.absolute().relative_to(root)),
         }
         for name, runs in variants.items()
         for run in runs

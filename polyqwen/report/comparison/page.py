@@ -15,7 +15,9 @@ from polyqwen.report.comparison.claims import BELIEVED, Tested
 from polyqwen.report.comparison.columns import Column, columns, number
 from polyqwen.report.comparison.tables import claim_lines, gain_lines
 from polyqwen.report.figure_style import figure_style
-from polyqwen.runs.leaderboard_runs import RunRecord, common_folder, score
+from polyqwen.runs.find import common_folder
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +30,7 @@ Figures = Mapping[str, tuple["Figure", str]]  # heading → figure, caption
 
 def render_page(
     board: Board,
-    variants: Mapping[str, Sequence[RunRecord]],
+    variants: Mapping[str, Sequence[RunFolder]],
     claims: Sequence[Tested],
     figures: Figures,
     words: Words,
@@ -149,9 +151,9 @@ def _table(headings: Sequence[str], lines: Sequence[Sequence[str]], first: str =
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _variants(board: Board, variants: Mapping[str, Sequence[RunRecord]], words: Words) -> str:
+def _variants(board: Board, variants: Mapping[str, Sequence[RunFolder]], words: Words) -> str:
     """What each variant is, and its runs."""
-    parts, root = [], common_folder(variants)
+    parts, root = [], common_folder(run for runs in variants.values() for run in runs)
     for row in board.rows:
         settings = words.settings.get(row.name, "")
         what = f"<p><code>{escape(settings)}</code></p>" if settings else ""
@@ -160,7 +162,7 @@ def _variants(board: Board, variants: Mapping[str, Sequence[RunRecord]], words: 
                 str(run.seed),
                 number(score(run, board.tasks)),
                 *(number(run.timing.get(k, math.nan), 1) for k in ("fit_seconds",)),
-                str(run.folder.absolute().relative_to(root)),
+                str(run.path.absolute().relative_to(root)),
             ]
             for run in variants[row.name]
         ]

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from polyqwen.report.comparison.figures import short
 from polyqwen.report.figure_style import FAINT, figure_style, task_colours
-from polyqwen.runs.history import Series, by_task, read_history
-from polyqwen.runs.leaderboard_runs import RunRecord
+from polyqwen.runs.history import Series, by_task
+from polyqwen.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ LEAST, MOST = 0.02, 50.0  # drawn; the scale is logarithmic
 
 
 def weight_panels(
-    variants: Mapping[str, Sequence[RunRecord]], tasks: Sequence[str]
+    variants: Mapping[str, Sequence[RunFolder]], tasks: Sequence[str]
 ) -> "Figure | None":
     """One panel per variant: task weights as applied (λ · boost), a line per task and seed.
 
@@ -25,8 +25,7 @@ def weight_panels(
     from matplotlib.figure import Figure
 
     logged = {
-        name: [by_task(read_history(run.history), "weight") for run in runs if run.history]
-        for name, runs in variants.items()
+        name: [by_task(run.history, "weight") for run in runs] for name, runs in variants.items()
     }
     logged = {name: runs for name, runs in logged.items() if any(runs)}
     if not logged:

@@ -19,12 +19,12 @@ from polyqwen.report.comparison.tables import (
 )
 from polyqwen.report.comparison.weights import weight_panels
 from polyqwen.report.figure_style import figure_style, save
-from polyqwen.runs.leaderboard_runs import RunRecord
+from polyqwen.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Variants = Mapping[str, Sequence[RunRecord]]
+Variants = Mapping[str, Sequence[RunFolder]]
 
 
 def write_comparison(

@@ -5,13 +5,13 @@ import math
 from polyqwen.report.page.charts import Charts, grid
 from polyqwen.report.page.markup import Html, tag
 from polyqwen.runs.history import Series
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 
 PREFIX = "gradient/cosine/"
 AGAINST, TOGETHER = (214, 96, 77), (67, 147, 195)  # of the diverging scale RdBu
 
 
-def conflicts(run: RunFiles, charts: Charts) -> list[Html]:
+def conflicts(run: RunFolder, charts: Charts) -> list[Html]:
     """A heat map of means over the run, and the pairs over its steps."""
     pairs = {
         tuple(key.removeprefix(PREFIX).split("/")): series

@@ -5,13 +5,13 @@ import numpy as np
 from polyqwen.report.page.charts import Charts, Lane
 from polyqwen.report.page.markup import Html, tag
 from polyqwen.runs.history import Series, by_task
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 
 POINTS = 300
 BLUE, GREY, RED, AMBER = "#0072B2", "#8A94A3", "#D62728", "#B8860B"
 
 
-def timeline(run: RunFiles, charts: Charts) -> list[Html]:
+def timeline(run: RunFolder, charts: Charts) -> list[Html]:
     """Shares of a step's rows over the run, phases named, events below."""
     curriculum = run.curriculum
     if curriculum is None:
@@ -46,7 +46,7 @@ def _steps(start: int, stop: int, switches: list[int]) -> list[int]:
     return sorted({*even, *(s for s in edges if start <= s < stop)})
 
 
-def _lanes(run: RunFiles, start: int, stop: int) -> list[Lane]:
+def _lanes(run: RunFolder, start: int, stop: int) -> list[Lane]:
     boosted = [s for s in by_task(run.history, "schedule").items() if s[0].startswith("boost")]
     lanes = [
         Lane(name.replace("_", " "), spans=_away_from_rest(series, 1.0), colour=AMBER)

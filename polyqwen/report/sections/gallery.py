@@ -4,23 +4,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyqwen.report.page.markup import Html, tag
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 
 WORDS = {"hardest": "the queries it fails at most", "spread": "some of every kind"}
 PICTURE = "data:image/jpeg;base64,"  # nothing else may stand in an img
 
 
-def failures(run: RunFiles) -> list[Html]:
+def failures(run: RunFolder) -> list[Html]:
     """The hardest queries of each task."""
     return _galleries(run, "hardest")
 
 
-def examples(run: RunFiles) -> list[Html]:
+def examples(run: RunFolder) -> list[Html]:
     """Queries spread evenly over the split; `evaluate.py` keeps them."""
     return _galleries(run, "spread")
 
 
-def _galleries(run: RunFiles, kind: str) -> list[Html]:
+def _galleries(run: RunFolder, kind: str) -> list[Html]:
     found = {task: kinds[kind] for task, kinds in run.galleries.items() if kinds.get(kind)}
     if not found:
         return []

@@ -3,10 +3,10 @@
 from polyqwen.report.page.charts import Charts, grid
 from polyqwen.report.page.markup import Html, tag
 from polyqwen.runs.history import Series
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 
 
-def health(run: RunFiles, charts: Charts) -> list[Html]:
+def health(run: RunFolder, charts: Charts) -> list[Html]:
     """Throughput, gradient norms beside the clip, skipped steps, warnings of the log."""
     figures = [
         charts.lines("Rows per second", _one(run, "throughput/rows_per_second"), zero=True),
@@ -31,7 +31,7 @@ def health(run: RunFiles, charts: Charts) -> list[Html]:
     return shown if run.history else []
 
 
-def _skipped(run: RunFiles) -> str:
+def _skipped(run: RunFolder) -> str:
     series = run.history.get("train/skipped_steps")
     if not series:
         return "No step was skipped: every gradient norm was finite."
@@ -39,6 +39,6 @@ def _skipped(run: RunFiles) -> str:
     return f"Skipped for a gradient norm that was not finite: {int(series.values[-1])} ({first})."
 
 
-def _one(run: RunFiles, key: str) -> dict[str, Series]:
+def _one(run: RunFolder, key: str) -> dict[str, Series]:
     series = run.history.get(key)
     return {key.rpartition("/")[2].replace("_", " "): series} if series else {}

@@ -7,13 +7,13 @@ from typing import Any
 from polyqwen.report.curves import LABELS
 from polyqwen.report.page.markup import Html, table, tag
 from polyqwen.report.sections.scores import main_values
-from polyqwen.runs.main_metric import main_metric
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import main_metric
 
 MODELS = ("trained", "untrained", "chance")
 
 
-def results(run: RunFiles) -> list[object]:
+def results(run: RunFolder) -> list[object]:
     """A bar per task, then every number."""
     values = main_values(run)
     if not run.results.get("trained"):
@@ -39,7 +39,7 @@ def results(run: RunFiles) -> list[object]:
     return shown
 
 
-def _bars(run: RunFiles, values: Mapping[str, Mapping[str, float | None]]) -> Html:
+def _bars(run: RunFolder, values: Mapping[str, Mapping[str, float | None]]) -> Html:
     cells = []
     for task, of in values.items():
         metric = main_metric(run.results["trained"][task]) or ""
@@ -76,7 +76,7 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if known else "–"
 
 
-def _gains(run: RunFiles) -> Html | None:
+def _gains(run: RunFolder) -> Html | None:
     """What `evaluate.py` adds: by how much the training beats no training, with intervals."""
     if run.evaluation.get("split") != "test" or run.evaluation.get("data_root"):
         return None
@@ -91,7 +91,7 @@ def _gains(run: RunFiles) -> Html | None:
     return table(heads, lines, left=2)
 
 
-def _all(run: RunFiles) -> list[Html]:
+def _all(run: RunFolder) -> list[Html]:
     """One table per view; a view is a task, or a task of which something was taken away."""
     found = []
     for view, metrics in run.results["trained"].items():

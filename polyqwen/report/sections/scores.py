@@ -2,11 +2,11 @@
 
 import math
 
-from polyqwen.runs.main_metric import ZERO_BY_CHANCE, main_metric
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import ZERO_BY_CHANCE, main_metric
 
 
-def main_values(run: RunFiles) -> dict[str, dict[str, float | None]]:
+def main_values(run: RunFolder) -> dict[str, dict[str, float | None]]:
     """Task -> ``trained``, ``untrained`` and ``chance`` of its main metric."""
     found = {}
     for task, metrics in (run.results.get("trained") or {}).items():
@@ -18,14 +18,14 @@ def main_values(run: RunFiles) -> dict[str, dict[str, float | None]]:
     return found
 
 
-def mean_score(run: RunFiles, of: str) -> float | None:
+def mean_score(run: RunFolder, of: str) -> float | None:
     """The mean over tasks of their main metrics; None if one was not measured."""
     values = [known for task in main_values(run).values() if (known := task[of]) is not None]
     complete = values and len(values) == len(main_values(run))
     return sum(values) / len(values) if complete else None
 
 
-def _value(run: RunFiles, of: str, task: str, name: str) -> float | None:
+def _value(run: RunFolder, of: str, task: str, name: str) -> float | None:
     metrics = (run.results.get(of) or {}).get(task)
     if metrics is None:
         return None

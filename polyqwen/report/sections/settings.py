@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from polyqwen.report.page.markup import Html, table, tag
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 
 
-def configuration(run: RunFiles) -> list[Html]:
+def configuration(run: RunFolder) -> list[Html]:
     """Every value by its key; what the command line gave stands first and is marked."""
     given = {item.lstrip("+~").partition("=")[0] for item in run.overrides}
     command = f"python train.py {' '.join(run.overrides)}".strip()
@@ -47,7 +47,7 @@ def told(value: Any) -> str:
     return words[value] if isinstance(value, bool) or value is None else str(value)
 
 
-def environment(run: RunFiles) -> list[Html]:
+def environment(run: RunFolder) -> list[Html]:
     """What trained the model, as far as it was kept."""
     lines = [[name, told(value)] for name, value in run.environment.items()]
     return [table(["", ""], lines, left=2)] if lines else []

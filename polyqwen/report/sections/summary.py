@@ -2,10 +2,10 @@
 
 from polyqwen.report.page.markup import Html, tag
 from polyqwen.report.sections.scores import mean_score
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 
 
-def summary(run: RunFiles) -> list[Html]:
+def summary(run: RunFolder) -> list[Html]:
     """Title, one sentence, tiles of the figures one looks for first."""
     model, weighting = (class_of(run, key) for key in ("model.encoder", "weighting"))
     parts = [f"{len(run.tasks)} tasks: {', '.join(run.tasks)}", model, weighting]
@@ -22,7 +22,7 @@ def _tile(value: str, name: str) -> Html:
     return tag("div", tag("b", value), tag("span", name), cls="tile")
 
 
-def _figures(run: RunFiles) -> dict[str, str]:
+def _figures(run: RunFolder) -> dict[str, str]:
     timing = run.results.get("timing") or {}
     score, before = (mean_score(run, of) for of in ("trained", "untrained"))
     rows, step = run.last("throughput/rows_per_second"), timing.get("seconds_per_step")
@@ -39,7 +39,7 @@ def _figures(run: RunFiles) -> dict[str, str]:
     }
 
 
-def class_of(run: RunFiles, key: str) -> str:
+def class_of(run: RunFolder, key: str) -> str:
     """The class that a node of the configuration makes; empty where it names none."""
     parts = str(run.settings.get(f"{key}._target_", "")).split(".")
     return next((part for part in parts if part[:1].isupper()), "")

@@ -4,7 +4,7 @@ from polyqwen.report.curves import LABELS, SIZES
 from polyqwen.report.page.charts import Charts, grid
 from polyqwen.report.page.markup import Html, tag
 from polyqwen.runs.history import Series, by_metric, by_task
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 
 HINTS = {
     "gap": "matching minus non-matching cosine: rises",
@@ -16,7 +16,7 @@ HINTS = {
 }
 
 
-def losses(run: RunFiles, charts: Charts) -> list[Html]:
+def losses(run: RunFolder, charts: Charts) -> list[Html]:
     """All tasks together, then each with its parts; scalars are means of a window."""
     own = by_task(run.history, "train/loss")
     relative = _relative(run, own)
@@ -39,7 +39,7 @@ def losses(run: RunFiles, charts: Charts) -> list[Html]:
     return [item for item in shown if item]
 
 
-def _relative(run: RunFiles, own: dict[str, Series]) -> dict[str, Series]:
+def _relative(run: RunFolder, own: dict[str, Series]) -> dict[str, Series]:
     found = {}
     for task, series in own.items():
         chance = run.history.get(f"train/chance/{task}", Series([], []))
@@ -54,17 +54,17 @@ def _relative(run: RunFiles, own: dict[str, Series]) -> dict[str, Series]:
     return found
 
 
-def validation(run: RunFiles, charts: Charts) -> list[Html]:
+def validation(run: RunFolder, charts: Charts) -> list[Html]:
     """Every metric of the validation rows over the run, best known first."""
     return _metrics(run, charts, "val")
 
 
-def space(run: RunFiles, charts: Charts) -> list[Html]:
+def space(run: RunFolder, charts: Charts) -> list[Html]:
     """What the embeddings look like as a cloud."""
     return _metrics(run, charts, "space")
 
 
-def _metrics(run: RunFiles, charts: Charts, prefix: str) -> list[Html]:
+def _metrics(run: RunFolder, charts: Charts, prefix: str) -> list[Html]:
     metrics = by_metric(run.history, prefix)
     order = [name for name in LABELS if name in metrics]
     order += sorted(set(metrics) - set(LABELS) - set(SIZES))
@@ -77,7 +77,7 @@ def _metrics(run: RunFiles, charts: Charts, prefix: str) -> list[Html]:
     return [shown] if shown else []
 
 
-def schedules(run: RunFiles, charts: Charts) -> list[Html]:
+def schedules(run: RunFolder, charts: Charts) -> list[Html]:
     """What callbacks set from outside."""
     found = by_task(run.history, "schedule")
     rates = {name.removeprefix("lr_"): s for name, s in found.items() if name.startswith("lr_")}

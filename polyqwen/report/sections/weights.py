@@ -8,7 +8,7 @@ from polyqwen.report.page.markup import Html, table, tag
 from polyqwen.report.sections.results import number
 from polyqwen.report.sections.summary import class_of
 from polyqwen.runs.history import by_task
-from polyqwen.runs.run_files import RunFiles
+from polyqwen.runs.run_folder import RunFolder
 from polyqwen.weighting.weight_update import WeightUpdate
 
 SHOWN = 40  # updates in full
@@ -23,7 +23,7 @@ SEEN = {
 }
 
 
-def weights(run: RunFiles, charts: Charts) -> list[Html]:
+def weights(run: RunFolder, charts: Charts) -> list[Html]:
     """Weights as applied, the strategy's view, and every update with its reason."""
     applied = by_task(run.history, "weight")
     share = by_task(run.history, "train/share")
@@ -58,7 +58,7 @@ def _why(updates: Sequence[WeightUpdate]) -> list[Html]:
     return [Html(line) for line in lines]
 
 
-def _seen(run: RunFiles, charts: Charts) -> list[Html]:
+def _seen(run: RunFolder, charts: Charts) -> list[Html]:
     """Everything that updates log by task; known names first, in the order of the table above."""
     found = {key.split("/")[1] for key in run.history if key.startswith("weighting/")}
     order = [name for name in SEEN if name in found] + sorted(found - set(SEEN))

@@ -1,37 +1,24 @@
 """Finds runs: single ones, those of a sweep, those of a study."""
 
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from polyqwen.runs.run_folder import RunFolder
 
 MANIFEST = "study.json"  # in the folder of a study
 
 
-class Found(NamedTuple):
-    """The folder of a run, finished or not.
-
-    Attributes:
-        folder: of the run.
-        variant: by its study's manifest; empty for runs of no study.
-        seed: by the manifest, else None.
-        note: what the manifest tells of a run that failed.
-    """
-
-    folder: Path
-    variant: str = ""
-    seed: int | None = None
-    note: str = ""
-
-
-def find_runs(paths: Sequence[Path]) -> tuple[list[Found], list[dict[str, Any]]]:
+def find_runs(paths: Sequence[Path]) -> tuple[list[RunFolder], list[dict[str, Any]]]:
     """All runs in or under the folders, and the manifests of the studies among them.
 
     Raises:
         ValueError: a folder is missing or has no runs.
     """
-    runs: dict[Path, Found] = {}
+    runs: dict[Path, RunFolder] = {}
     manifests = []
     for path in paths:
         if not path.is_dir():
@@ -44,13 +31,11 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Found], list[dict[str, Any]]]
             found += _runs_of_a_study(folder, manifest)
         if not found:
             raise ValueError(f"{path} has no runs: no folder in it has a config.yaml")
-        runs |= {run.folder.resolve(): run for run in found}
+        runs |= {run.path.resolve(): run for run in found}
     if len(manifests) > 1:  # two studies may have a variant of the same name
-        named = (
-            r._replace(variant=f"{r.folder.parents[1].name}/{r.variant}") if r.variant else r
-            for r in runs.values()
-        )
-        return list(named), manifests
+        for run in runs.values():
+            if run.variant:
+                run.variant = f"{run.path.parents[1].name}/{run.variant}"
     return list(runs.values()), manifests
 
 
@@ -70,22 +55,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _runs_of_a_study(folder: Path, manifest: dict[str, Any]) -> list[Found]:
+def _runs_of_a_study(folder: Path, manifest: dict[str, Any]) -> list[RunFolder]:
     return [
-        Found(folder / run["folder"], run["variant"], run["seed"], run.get("error", ""))
+        RunFolder(folder / run["folder"], run["variant"], run["seed"], run.get("error", ""))
         for run in manifest["runs"]
     ]
 
 
-def _plain_runs(path: Path, studies: Sequence[Path]) -> list[Found]:
+def _plain_runs(path: Path, studies: Sequence[Path]) -> list[RunFolder]:
     """Folders with a run's configuration, saved by the run or, if it died early, by Hydra."""
     folders = {p.parent for p in path.rglob("config.yaml") if p.parent.name != ".hydra"}
     folders |= {p.parents[1] for p in path.rglob(".hydra/config.yaml")}
     inside = [f for f in folders if not any(f == s or s in f.parents for s in studies)]
-    return [Found(folder) for folder in sorted(inside, key=_naturally)]
+    return [RunFolder(folder) for folder in sorted(inside, key=_naturally)]
 
 
 def _naturally(path: Path) -> list[tuple[int, int, str]]:
     """Sorts job 10 after job 9."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(p.isdigit()), int(p) if p.isdigit() else 0, p) for p in parts]
+
+
+def common_folder(runs: Iterable[RunFolder]) -> Path:
+    """The folder that holds all runs' folders; a page names them as seen from it."""
+    return Path(os.path.commonpath([run.path.absolute().parent for run in runs]))
