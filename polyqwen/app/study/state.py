@@ -1,6 +1,5 @@
 """What is on disk of a study: its manifest, finished runs, and a lock against a second process."""
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
