@@ -14,7 +14,7 @@ from polyqwen.app.commands.report import write_again
 from polyqwen.app.console import console
 from polyqwen.atomic_files import write_json, write_text
 from polyqwen.build.run import Parts, build
-from polyqwen.config.untrusted import checked, read_run
+from polyqwen.config.untrusted import checked, load_saved_config
 from polyqwen.data.tables.splits import View
 from polyqwen.metrics.choice import hardest_queries, spread_queries
 from polyqwen.metrics.similarity import similarity_samples
@@ -85,7 +85,7 @@ def _run_config(run_dir: Path, cfg: DictConfig) -> DictConfig:
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise ValueError(f"run_dir={run_dir} is not the folder of a run: it has no config.yaml")
-    run = read_run(path)
+    run = load_saved_config(path)
     if cfg.data.root is not None:
         source = {
             "_target_": "polyqwen.data.rows.sources.FolderSource",

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from polyqwen.config.errors import ConfigError, suggest
+from polyqwen.config.moved_targets import current_target
 from polyqwen.config.signatures import NoSuchTarget, NotStatic, Parameter, Signature
 from polyqwen.config.targets import NotAllowed, allowed_signature
 from polyqwen.config.values import ANY, Built, Kind, kinds_of, mismatches
@@ -115,7 +116,9 @@ def _signature(target: Any, where: str) -> Signature | None:
     try:
         return allowed_signature(target)
     except (NoSuchTarget, NotAllowed) as error:
-        raise ConfigError(where, str(error)) from error
+        now = current_target(target)
+        hint = "" if now == target else f"it is {now} today"
+        raise ConfigError(where, str(error), hint) from error
     except NotStatic as error:
         log.warning("%s: %s; its keys are not checked before it is built", where, error)
         return None

@@ -8,14 +8,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.config.check import resolved
 from polyqwen.config.errors import ConfigError
+from polyqwen.config.moved_targets import with_current_targets
 from polyqwen.config.nodes import check_nodes
 from polyqwen.config.ranges import check_ranges
 from polyqwen.config.texts import check_texts
 from polyqwen.config.toplevel import FREE
 
 
-def read_run(path: Path) -> DictConfig:
-    """The file as it is, nothing resolved; `checked` it must be before anything is built.
+def load_saved_config(path: Path) -> DictConfig:
+    """A saved configuration, its targets by today's paths and nothing resolved.
+
+    `checked` it must be before anything is built.
 
     Raises:
         ConfigError: it is not the configuration of a run.
@@ -23,7 +26,7 @@ def read_run(path: Path) -> DictConfig:
     cfg = OmegaConf.load(path)
     if not isinstance(cfg, DictConfig):
         raise ConfigError(str(path), "is not the configuration of a run")
-    return cfg
+    return OmegaConf.create(with_current_targets(OmegaConf.to_container(cfg, resolve=False)))
 
 
 def checked(cfg: DictConfig, keys: Sequence[str] | None = None) -> DictConfig:

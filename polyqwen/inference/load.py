@@ -9,7 +9,7 @@ from polyqwen.build.run import build_network
 from polyqwen.config.check import resolved
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.hub_revisions import warn_of_unpinned
-from polyqwen.config.untrusted import checked, read_run
+from polyqwen.config.untrusted import checked, load_saved_config
 from polyqwen.data.images.images import Pictures
 from polyqwen.inference.model import EmbeddingModel
 from polyqwen.models.tuning.merging import merge
@@ -30,7 +30,7 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
         raise ValueError(
             f"{folder} is neither the folder of a run (with config.yaml) nor an exported model"
         )
-    run = read_run(folder / "config.yaml")
+    run = load_saved_config(folder / "config.yaml")
     if any(key not in run for key in (*EMBEDS, "data")):
         raise ConfigError(str(folder / "config.yaml"), "is not the configuration of a run")
     cfg = checked(run, (*EMBEDS, "data"))  # a file from elsewhere may name any target

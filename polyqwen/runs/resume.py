@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from polyqwen.checkpoints.settings_diff import differences, listed, plain
 from polyqwen.checkpoints.sidecar import DamagedCheckpoint, Sidecar, read_sidecar, verified
 from polyqwen.config.errors import ConfigError
+from polyqwen.config.moved_targets import with_current_targets
 from polyqwen.runs.identity import run_settings
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def _named(path: Path) -> Path:
 
 
 def _check_settings(checkpoint: Path, wanted: dict[str, Any]) -> None:
-    changed = differences(read_sidecar(checkpoint).run.get("settings", {}), wanted)
+    changed = differences(_settings_of(read_sidecar(checkpoint)), wanted)
     if changed:
         raise ConfigError(
             "resume",
@@ -93,15 +94,21 @@ def _check_settings(checkpoint: Path, wanted: dict[str, Any]) -> None:
         )
 
 
+def _settings_of(sidecar: Sidecar) -> dict[str, Any]:
+    """Of the checkpoint's run, its targets by today's paths."""
+    settings: dict[str, Any] = with_current_targets(sidecar.run.get("settings", {}))
+    return settings
+
+
 def _newest_equal(own: Path, wanted: dict[str, Any]) -> Path | None:
     """The newest whole checkpoint of the newest equal run; None, and a line, if there is none."""
     runs = [candidates_of(p.parent) for p in own.parent.glob("*/checkpoints") if p.is_dir()]
     for candidates in sorted(filter(None, runs), key=_age):
-        known = [c.sidecar.run for c in candidates if c.sidecar is not None]
+        known = [_settings_of(c.sidecar) for c in candidates if c.sidecar is not None]
         folder = candidates[0].path.parents[1]
         if not known:
             log.warning("not going on with %s: %s", folder, candidates[0].trouble)
-        elif changed := differences(known[0].get("settings", {}), wanted):
+        elif changed := differences(known[0], wanted):
             log.info("not going on with %s: it differs in %s", folder, listed(changed))
         elif (found := _newest_whole(candidates)) is not None:
             log.info("going on with %s", found)

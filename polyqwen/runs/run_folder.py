@@ -11,6 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from polyqwen.config.untrusted import load_saved_config
 from polyqwen.runs.history import METRICS, Series, read_history
 from polyqwen.runs.identity import comparable_settings, flat_settings, of_a_variant
 from polyqwen.runs.scores import Results, main_metric
@@ -65,7 +66,7 @@ class RunFolder:
         if not path.is_file():
             raise ValueError(f"{self.path} is not the folder of a run: it has no config.yaml")
         try:
-            values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+            values: Any = OmegaConf.to_container(load_saved_config(path), resolve=True)
             return dict(values)
         except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"{path} is not the configuration of a run, or is damaged") from error

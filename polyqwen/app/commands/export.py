@@ -41,7 +41,7 @@ def export(
             parts that the folder cannot hold.
     """
     from polyqwen.config.check import resolved
-    from polyqwen.config.untrusted import read_run
+    from polyqwen.config.untrusted import load_saved_config
     from polyqwen.export.card import write_card
     from polyqwen.export.folder import save
     from polyqwen.export.onnx import save_onnx
@@ -63,7 +63,7 @@ def export(
         if onnx:
             save_onnx(model, temporary)
         shutil.copyfile(run / "config.yaml", temporary / "run_config.yaml")
-        config = resolved(read_run(run / "config.yaml"))
+        config = resolved(load_saved_config(run / "config.yaml"))
         write_card(temporary, settings, model.dimension, run, config, to.resolve().name, plain)
         write_sums(temporary)
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.atomic_files import write_json
 from polyqwen.build.run import make
 from polyqwen.config.check import resolved
 from polyqwen.config.nodes import check_nodes
+from polyqwen.config.untrusted import load_saved_config
 from polyqwen.data.rows.reader import Reader, Record
 from polyqwen.data.rows.task import Task
 from polyqwen.data.rows.types import Content, RowError
@@ -94,8 +94,8 @@ def mine(
 def _source(run: Path, task: str) -> tuple[Path, Task, Reader]:
     """The run's data folder, the task and the reader of its training rows."""
     path = run / "config.yaml"
-    cfg = OmegaConf.load(path) if path.is_file() else None
-    if not isinstance(cfg, DictConfig) or "tasks" not in cfg:
+    cfg = load_saved_config(path) if path.is_file() else None
+    if cfg is None or "tasks" not in cfg:
         raise ValueError(f"{run} is not the folder of a run: it has no config.yaml")
     if task not in cfg.tasks:
         raise ValueError(f"--task {task}: the run's tasks are {', '.join(map(str, cfg.tasks))}")

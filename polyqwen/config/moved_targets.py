@@ -1,0 +1,63 @@
+"""Where classes and functions lie that saved configurations know by an earlier path.
+
+A run's ``config.yaml``, the settings in a checkpoint's sidecar and an export's ``run_config.yaml``
+outlive the module names in them: `with_current_targets` is applied wherever they are read. Whoever
+moves or renames what a ``_target_`` may name adds a line to `MOVED`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# earlier dotted path -> today's: of a package, a module, or a class; the longest match counts
+MOVED = {
+    "polyqwen.callbacks": "polyqwen.training.callbacks",
+    "polyqwen.callbacks.conflicts": "polyqwen.tensorboard.gradient_conflicts",
+    "polyqwen.callbacks.dashboard": "polyqwen.tensorboard.dashboard",
+    "polyqwen.callbacks.galleries": "polyqwen.tensorboard.galleries",
+    "polyqwen.callbacks.histograms": "polyqwen.tensorboard.similarity_histograms",
+    "polyqwen.callbacks.nonfinite": "polyqwen.training.callbacks.nonfinite_guard",
+    "polyqwen.callbacks.projector": "polyqwen.tensorboard.projector",
+    "polyqwen.callbacks.wandb_logger": "polyqwen.tensorboard.wandb_logger",
+    "polyqwen.cli.report.sweep_end": "polyqwen.app.commands.report_after_sweep",
+    "polyqwen.cli.study.plan": "polyqwen.app.study.plan",
+    "polyqwen.data.adaptive_sampling": "polyqwen.data.sampling.adaptive",
+    "polyqwen.data.curriculum": "polyqwen.data.sampling.curriculum",
+    "polyqwen.data.sampling.BySize": "polyqwen.data.sampling.shares.BySize",
+    "polyqwen.data.sampling.RoundRobin": "polyqwen.data.sampling.shares.RoundRobin",
+    "polyqwen.data.sampling.Shares": "polyqwen.data.sampling.shares.Shares",
+    "polyqwen.data.sources": "polyqwen.data.rows.sources",
+    "polyqwen.data.staged": "polyqwen.data.sampling.staged",
+    "polyqwen.data.task": "polyqwen.data.rows.task",
+    "polyqwen.losses.library": "polyqwen.losses.candidates",
+    "polyqwen.models.large_batch": "polyqwen.models.memory.large_batch",
+    "polyqwen.models.sharing": "polyqwen.models.tuning.sharing",
+    "polyqwen.optimization": "polyqwen.training.optimizer",
+    "polyqwen.schedules": "polyqwen.training.schedules",
+}
+
+
+def current_target(target: str) -> str:
+    """Today's path of a target; the same if it never moved."""
+    parts = target.split(".")
+    for end in range(len(parts), 1, -1):
+        moved = MOVED.get(".".join(parts[:end]))
+        if moved is not None:
+            return ".".join([moved, *parts[end:]])
+    return target
+
+
+def with_current_targets(value: Any) -> Any:
+    """A copy of plain containers in which every ``_target_`` has today's path.
+
+    Args:
+        value: a configuration as nested mappings and lists, or one level of dotted keys, as
+            checkpoints keep it (``losses.ocr._target_``).
+    """
+    if isinstance(value, Mapping):
+        return {
+            key: current_target(inner)
+            if isinstance(inner, str) and str(key).rpartition(".")[2] == "_target_"
+            else with_current_targets(inner)
+            for key, inner in value.items()
+        }
+    return [with_current_targets(item) for item in value] if isinstance(value, list) else value
