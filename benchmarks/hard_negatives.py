@@ -23,9 +23,9 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.app.commands.mine import mine
 from polyqwen.build.run import build, build_trainer
 from polyqwen.config.resolvers import register
+from polyqwen.inference.mining.mine import mine
 from polyqwen.inference.mining.rules import Rules
 from polyqwen.runs.weights import load_weights
 from polyqwen.training import evaluation

@@ -1,22 +1,40 @@
-"""Commands beside training: python -m polyqwen COMMAND."""
+"""The command line ``python -m polyqwen COMMAND``; each command is a module of `app.commands`."""
 
 import argparse
 import sys
 
-from polyqwen.app.commands import embed, export, new_task, split
-from polyqwen.app.commands import mine_arguments as mine
-from polyqwen.app.commands import registry as commands
-from polyqwen.app.commands.doctor import command as doctor
+from polyqwen.app.commands import (
+    choices,
+    compare,
+    doctor,
+    embed,
+    export,
+    mine,
+    new_task,
+    policy,
+    report,
+    search,
+    split,
+    tokenizer,
+    validate,
+)
 
-MODULES = (commands, doctor, new_task, split, mine, embed, export)
+COMMANDS = (
+    *(tokenizer, compare, policy, choices, validate, report, doctor),
+    *(new_task, split, mine, embed, search, export),
+)
 
 
 def command_line() -> argparse.ArgumentParser:
-    """All commands and what they take."""
+    """All commands and their arguments; a command's help is the first line of its module."""
     parser = argparse.ArgumentParser(prog="python -m polyqwen")
-    registered = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in MODULES:
-        module.add_to(registered)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
+        first = (module.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
+        command = commands.add_parser(name, help=first[:1].lower() + first[1:])
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
     return parser
 
 
@@ -24,7 +42,7 @@ def main() -> None:
     """Reads the command line and runs the command; a user's mistake is one line."""
     arguments = command_line().parse_args()
     try:
-        arguments.run(arguments)
+        status = arguments.run(arguments)
     except (ValueError, OSError) as error:
         from polyqwen.config.user_errors import told
 
@@ -32,7 +50,9 @@ def main() -> None:
         if text is None:
             raise
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        sys.exit(1)
+        status = 1
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

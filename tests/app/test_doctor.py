@@ -8,21 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from polyqwen.app.commands.doctor.command import diagnose, line
-from polyqwen.app.commands.doctor.machine import (
+from polyqwen.app.commands.doctor import diagnose, line
+from polyqwen.app.commands.doctor_machine import (
     check_clock,
+    check_folder,
+    check_hub,
     check_open_files,
     check_shared_memory,
+    check_temporary,
     check_threads,
 )
-from polyqwen.app.commands.doctor.packages import (
+from polyqwen.app.commands.doctor_packages import (
     NEEDED,
     PINS,
     check_package,
     check_torchvision,
     pins_of,
 )
-from polyqwen.app.commands.doctor.places import check_folder, check_hub, check_temporary
 from tests.conftest import ROOT
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from polyqwen.app.commands.mine import mine
 from polyqwen.build.run import build, build_trainer
 from polyqwen.data.rows.types import Content
 from polyqwen.inference.mining.corpus import Corpus
+from polyqwen.inference.mining.mine import mine
 from polyqwen.inference.mining.rules import Rules
 from polyqwen.inference.mining.search import search
 from polyqwen.inference.model import EmbeddingModel

@@ -1,7 +1,6 @@
-"""python -m polyqwen embed and search: vectors of files, and what is near to a query."""
+"""Write the vectors of files or rows."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -34,42 +33,31 @@ class Columns(NamedTuple):
     store: Path
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Registers both commands."""
-    embed_ = commands.add_parser("embed", help="write the vectors of files or rows")
-    embed_.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to embed, the model, and where texts and images stand in rows."""
+    parser.add_argument(
         "inputs",
         type=Path,
         nargs="+",
         help="pictures, .txt files (one text each), folders of these, or .jsonl, .parquet and "
         ".arrow files of rows",
     )
-    embed_.add_argument("-o", "--to", type=Path, required=True, help="Parquet file to write")
-    embed_.add_argument("--model", type=Path, required=True, help="a run or an exported folder")
-    embed_.add_argument("--task", help="whose prefix the contents get")
-    embed_.add_argument("--text", default="text", help="column of rows with the text")
-    embed_.add_argument(
+    parser.add_argument("-o", "--to", type=Path, required=True, help="Parquet file to write")
+    parser.add_argument("--model", type=Path, required=True, help="a run or an exported folder")
+    parser.add_argument("--task", help="whose prefix the contents get")
+    parser.add_argument("--text", default="text", help="column of rows with the text")
+    parser.add_argument(
         "--image", default="image", help="column of rows with the picture, or its path"
     )
-    embed_.add_argument(
+    parser.add_argument(
         "--root", type=Path, help="folder of the rows' pictures; default: the rows' own"
     )
-    embed_.add_argument("--batch-size", type=int, default=32)
-    embed_.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
-    embed_.set_defaults(run=_embed)
-
-    search_ = commands.add_parser("search", help="find what is nearest to a text or a picture")
-    search_.add_argument("index", type=Path, help="file written by embed")
-    search_.add_argument("query", help="a text, or a picture's file")
-    search_.add_argument("--text", help="a question about the picture given as the query")
-    search_.add_argument("--model", type=Path, help="another place of the index's model")
-    search_.add_argument("--task", help="whose prefix the query gets; default: the index's")
-    search_.add_argument("-k", type=int, default=5, help="how many to show")
-    search_.add_argument("--json", action="store_true", help="one line of JSON per hit")
-    search_.set_defaults(run=_search)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
 
 
-def _embed(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Embeds block by block into a Parquet file."""
     from polyqwen.inference.model import EmbeddingModel
     from polyqwen.inference.vectors import write_vectors
 
@@ -85,42 +73,6 @@ def _embed(arguments: argparse.Namespace) -> None:
     made_by = {"model": str(arguments.model.resolve()), "task": task, "truncate_dim": size}
     rows = write_vectors(arguments.to, blocks, made_by)
     print(f"{rows} vectors of {size or model.dimension} numbers written to {arguments.to}")
-
-
-def _search(arguments: argparse.Namespace) -> None:
-    from polyqwen.inference.model import EmbeddingModel
-    from polyqwen.inference.vectors import VectorFile
-
-    if arguments.k < 1:
-        raise ValueError(f"-k must be at least 1, got {arguments.k}")
-    index = VectorFile(arguments.index)
-    where = arguments.model or Path(index.made_by["model"])
-    if not where.is_dir():
-        raise ValueError(f"the index's model {where} is not there; say where with --model")
-    model = EmbeddingModel.load(where)
-    query = model.encode(
-        _query(arguments.query, arguments.text),
-        task=arguments.task or index.made_by["task"],
-        truncate_dim=index.made_by["truncate_dim"],
-    )
-    for place, hit in enumerate(index.search(query, arguments.k), start=1):
-        text, image = hit.entry
-        if arguments.json:
-            found = {"rank": place, "row": hit.row, "cosine": round(hit.cosine, 6)}
-            print(json.dumps({**found, "text": text, "image": image}, ensure_ascii=False))
-        else:
-            what = " | ".join(part for part in (image, " ".join(text.split())) if part)
-            print(f"{place:3d}  {hit.cosine:6.3f}  {what[:120]}")
-
-
-def _query(given: str, text: str | None) -> "Input":
-    """A picture if it ends like one, else a text."""
-    path = Path(given)
-    if path.suffix.lower() not in PICTURES:
-        if text is not None:
-            raise ValueError(f"--text is asked about a picture, and {given!r} is none")
-        return given
-    return {"image": path, "text": text or ""}
 
 
 def _blocks(

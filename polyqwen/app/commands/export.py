@@ -1,29 +1,31 @@
-"""python -m polyqwen export: a trained model as a folder that other tools load."""
+"""Write a trained model as a folder to share."""
 
 import argparse
 import shutil
 from pathlib import Path
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Registers the command."""
-    command = commands.add_parser("export", help="write a trained model as a folder to share")
-    command.add_argument("folder", metavar="RUN", type=Path, help="folder of a run")
-    command.add_argument("--to", type=Path, required=True, help="folder to write")
-    command.add_argument("--checkpoint", default="last", help="last, best or a path")
-    command.add_argument("--default-task", help="the task of inputs that name none")
-    command.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, the folder to write and its format."""
+    parser.add_argument("folder", metavar="RUN", type=Path, help="folder of a run")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write")
+    parser.add_argument("--checkpoint", default="last", help="last, best or a path")
+    parser.add_argument("--default-task", help="the task of inputs that name none")
+    parser.add_argument(
         "--plain",
         action="store_true",
         help="sentence-transformers' own modules alone, no trust_remote_code (texts; not for "
         "attention pooling or residual projections)",
     )
-    command.add_argument(
+    parser.add_argument(
         "--onnx", action="store_true", help="the text side as onnx/model.onnx too (needs onnx)"
     )
-    command.set_defaults(
-        run=lambda a: export(a.folder, a.to, a.checkpoint, a.default_task, a.plain, a.onnx)
-    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the folder and prints where."""
+    given = arguments
+    export(given.folder, given.to, given.checkpoint, given.default_task, given.plain, given.onnx)
 
 
 def export(

@@ -1,4 +1,4 @@
-"""python -m polyqwen new-task NAME: writes the one YAML file that a task of one's own needs."""
+"""Write the YAML file of a task of your own."""
 
 import argparse
 import re
@@ -60,7 +60,7 @@ CLASSIFIED = """\
     classes: ${{tasks.{name}.classes}}"""
 
 
-class Kind(NamedTuple):
+class TaskKind(NamedTuple):
     """What tasks of a kind have in common; fields are given with their usual columns."""
 
     title: str
@@ -71,28 +71,28 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "pairs": Kind(
+    "pairs": TaskKind(
         "Text pairs: one text finds the other.",
         {"query_text": "text_a", "document_text": "text_b", "negatives": "negatives"},
         PAIRS,
         PAIRED.format(scored="false"),
         "two texts that belong together",
     ),
-    "scored": Kind(
+    "scored": TaskKind(
         "Scored text pairs: similarity in [0, 1] of two texts.",
         {"query_text": "text_a", "document_text": "text_b", "score": "score"},
         SCORED,
         PAIRED.format(scored="true") + "\n    min_score: 0.9 # a matching pair has at least this",
         "two texts and their similarity between 0 and 1",
     ),
-    "ocr": Kind(
+    "ocr": TaskKind(
         "Pictures of texts: the picture finds its transcription.",
         {"query_image": "image", "document_text": "text"},
         GROUNDED,
         PAIRED.format(scored="false"),
         "a picture's path, relative to the data folder, and the text on it",
     ),
-    "vqa": Kind(
+    "vqa": TaskKind(
         "Questions about pictures: a picture and a question find the answer.",
         {
             "query_image": "image",
@@ -104,7 +104,7 @@ KINDS = {
         PAIRED.format(scored="false"),
         "a picture's path, relative to the data folder, a question and its answer",
     ),
-    "labels": Kind(
+    "labels": TaskKind(
         "Labelled texts: a linear head tells the classes.",
         {"query_text": "text", "labels": "label"},
         LABELS,
@@ -114,17 +114,20 @@ KINDS = {
 }
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Registers the command."""
-    command = commands.add_parser("new-task", help="write the YAML file of a task of your own")
-    command.add_argument("name", help="of the task, and of the folder with its rows")
-    command.add_argument("--kind", choices=list(KINDS), default="pairs")
-    command.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The task's name and kind, and where its columns differ from the usual ones."""
+    parser.add_argument("name", help="of the task, and of the folder with its rows")
+    parser.add_argument("--kind", choices=list(KINDS), default="pairs")
+    parser.add_argument(
         "--fields", nargs="+", default=[], metavar="FIELD=COLUMN", help="where columns differ"
     )
-    command.add_argument("--classes", nargs="+", default=[], help="of --kind labels")
-    command.add_argument("--conf", type=Path, default=CONF, help="folder of configuration files")
-    command.set_defaults(run=lambda a: new_task(a.name, a.kind, a.fields, a.classes, a.conf))
+    parser.add_argument("--classes", nargs="+", default=[], help="of --kind labels")
+    parser.add_argument("--conf", type=Path, default=CONF, help="folder of configuration files")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the file and prints what to do next."""
+    new_task(arguments.name, arguments.kind, arguments.fields, arguments.classes, arguments.conf)
 
 
 def new_task(
@@ -183,7 +186,7 @@ def _classes(classes: list[str], kind: str) -> list[str]:
     return classes
 
 
-def _yaml(name: str, kind: Kind, columns: dict[str, str], classes: list[str]) -> str:
+def _yaml(name: str, kind: TaskKind, columns: dict[str, str], classes: list[str]) -> str:
     label = ""
     if classes:
         label = f"    label: {name}\n    classes: [{', '.join(map(_quoted, classes))}]\n"

@@ -1,16 +1,23 @@
-"""Writes the page of a run, or of all runs of a sweep or a study."""
+"""Write the page of a run, a sweep or a study."""
 
+import argparse
 import json
 import logging
 from pathlib import Path
 
-from polyqwen.atomic_files import write_text
-from polyqwen.report.run_page import run_page
-from polyqwen.runs.environment import environment
-from polyqwen.runs.run_folder import ENVIRONMENT_FILE, RunFolder
-
 log = logging.getLogger(__name__)
 PAGE = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder of the runs and the file to write."""
+    parser.add_argument("folder", type=Path, help="folder of a run, of a sweep or of a study")
+    parser.add_argument("--to", type=Path, help="file to write; default: FOLDER/report.html")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the page and prints where."""
+    print(report(arguments.folder, arguments.to))
 
 
 def report(path: Path, to: Path | None = None) -> Path:
@@ -23,6 +30,10 @@ def report(path: Path, to: Path | None = None) -> Path:
     Raises:
         ValueError: there is no such folder, or no run in it.
     """
+    from polyqwen.atomic_files import write_text
+    from polyqwen.report.run_page import run_page
+    from polyqwen.runs.run_folder import RunFolder
+
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}; give the folder of a run, a sweep or a study")
     out = path / PAGE if to is None else to
@@ -38,6 +49,10 @@ def report(path: Path, to: Path | None = None) -> Path:
 
 def write_after_training(folder: Path) -> None:
     """The page of a run that has just ended, with its machine; never the reason for a failure."""
+    from polyqwen.atomic_files import write_text
+    from polyqwen.runs.environment import environment  # imports torch
+    from polyqwen.runs.run_folder import ENVIRONMENT_FILE
+
     try:
         write_text(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2))
         report(folder)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polyqwen.app.commands.compare import gather
+from polyqwen.app.compare import gather
 from polyqwen.report.sweep_files import Failed, SweepFiles, SweepRun
 from polyqwen.report.sweep_page import sweep_page
 from polyqwen.runs.identity import is_compared

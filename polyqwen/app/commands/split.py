@@ -1,4 +1,4 @@
-"""python -m polyqwen split ROWS --to FOLDER: one file of rows as train, dev and test."""
+"""Split one file of rows into train, dev and test."""
 
 import argparse
 import hashlib
@@ -15,21 +15,24 @@ if TYPE_CHECKING:
 SPLITS = ("train", "dev", "test")
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Registers the command."""
-    command = commands.add_parser("split", help="split one file of rows into train, dev and test")
-    command.add_argument("rows", type=Path, help=".jsonl, .parquet or .arrow")
-    command.add_argument("--to", type=Path, required=True, help="folder to write: DATA/TASK")
-    command.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The rows, the folder to write, and how to divide them."""
+    parser.add_argument("rows", type=Path, help=".jsonl, .parquet or .arrow")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write: DATA/TASK")
+    parser.add_argument(
         "--together",
         metavar="COLUMN",
         help="rows with the same value stay on one side, such as all questions on a picture, in "
         "other files too; default: the whole row",
     )
-    command.add_argument(
+    parser.add_argument(
         "--shares", type=float, nargs=3, default=(0.8, 0.1, 0.1), metavar=("TRAIN", "DEV", "TEST")
     )
-    command.set_defaults(run=lambda a: split(a.rows, a.to, a.together, a.shares))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the three files and prints how many rows each has."""
+    split(arguments.rows, arguments.to, arguments.together, arguments.shares)
 
 
 def split(

@@ -1,5 +1,6 @@
-"""python -m polyqwen validate data.root=FOLDER [key=value …]: looks through a run's data set."""
+"""Look through a data set before a run does."""
 
+import argparse
 import logging
 import os
 import sys
@@ -7,22 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-
-from polyqwen.app.console import console
-from polyqwen.build.precheck import SPLITS, built
-from polyqwen.config.check import check
-from polyqwen.config.composition_errors import COMPOSITION, explain
-from polyqwen.config.errors import ConfigError, one_line
-from polyqwen.config.resolvers import register
-from polyqwen.config.toplevel import CONF, schema_of
-
 if TYPE_CHECKING:
     from polyqwen.data.validation.findings import Finding
     from polyqwen.data.validation.scan import Scan
 
 CONFIGURATION = 2  # exit code, as that of train.py
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run's overrides and where to write the report."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; data=folder by default"
+    )
+    parser.add_argument("--report", type=Path, help="JSON file to write")
+    parser.add_argument("--config-dir", type=Path, help="as for train.py")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints what the data set holds and what is wrong with it."""
+    return validate(arguments.overrides, arguments.report, arguments.config_dir)
 
 
 def validate(
@@ -39,6 +43,10 @@ def validate(
         Exit code: 0 when a run could start, with warnings or without, 1 when it would stop over
         its data, 2 for a configuration that cannot be run.
     """
+    from polyqwen.app.console import console
+    from polyqwen.build.precheck import built
+    from polyqwen.config.errors import ConfigError, one_line
+
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         values = _configuration(overrides, folder)
@@ -59,6 +67,15 @@ def validate(
 
 def _configuration(overrides: Sequence[str], folder: Path | None) -> dict[str, Any]:
     """The configuration that train.py would make of the overrides, checked as there."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from polyqwen.config.check import check
+    from polyqwen.config.composition_errors import COMPOSITION, explain
+    from polyqwen.config.errors import ConfigError
+    from polyqwen.config.resolvers import register
+    from polyqwen.config.toplevel import CONF, schema_of
+
     register()
     chosen = any(o.lstrip("+").startswith(("data=", "experiment=")) for o in overrides)
     own = [*([] if chosen else ["data=folder"]), *overrides, "run_dir=."]
@@ -79,6 +96,7 @@ def _scans(
     values: Mapping[str, Any], tasks: Mapping[str, Any], source: Any
 ) -> "tuple[dict[str, dict[str, Scan]], list[Finding]]":
     """What every split holds, and what that means for the run."""
+    from polyqwen.build.precheck import SPLITS, built
     from polyqwen.data.images.embedded import FOLDER
     from polyqwen.data.images.images import Pictures
     from polyqwen.data.rows.bad_rows import BadRows

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from polyqwen.app.commands.doctor.finding import Finding
+from polyqwen.app.commands.doctor_machine import Diagnosis
 
-PINS = Path(__file__).parents[4] / "requirements.txt"
+PINS = Path(__file__).parents[3] / "requirements.txt"
 NEEDED = (
     *("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core"),
     *("omegaconf", "datasets", "pillow", "tensorboard", "numpy", "scipy", "matplotlib", "rich"),
@@ -26,11 +26,11 @@ MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
 INSTALL = "pip install -r requirements.txt"
 
 
-def check_packages(pins_file: Path = PINS) -> Iterator[Finding]:
+def check_packages(pins_file: Path = PINS) -> Iterator[Diagnosis]:
     """Python and every package that a run needs; others only if they are not as pinned."""
     version = ".".join(map(str, sys.version_info[:3]))
     new = sys.version_info >= PYTHON
-    yield Finding("ok" if new else "stop", "python", version, "" if new else "use 3.11 or newer")
+    yield Diagnosis("ok" if new else "stop", "python", version, "" if new else "use 3.11 or newer")
     pins = pins_of(pins_file)
     for name in NEEDED:
         yield check_package(name, installed(name), pins.get(name))
@@ -41,31 +41,33 @@ def check_packages(pins_file: Path = PINS) -> Iterator[Finding]:
     yield check_torchvision(installed("torchvision"), installed("torch"))
 
 
-def check_package(name: str, there: str | None, pin: str | None) -> Finding:
+def check_package(name: str, there: str | None, pin: str | None) -> Diagnosis:
     """One package: missing, malicious, too old, other than pinned, or well."""
     if there is None:
-        return Finding("stop", name, "is not installed", INSTALL)
+        return Diagnosis("stop", name, "is not installed", INSTALL)
     plain = there.partition("+")[0]
     if plain in MALICIOUS.get(name, ()):
         way_out = f"take the machine off the network, change all credentials, then {INSTALL}"
-        return Finding("stop", name, f"{there}: this release steals credentials", way_out)
+        return Diagnosis("stop", name, f"{there}: this release steals credentials", way_out)
     floor, why = FLOORS.get(name, ("0", ""))
     if numbers(plain) < numbers(floor):
-        return Finding("warn", name, f"{there}: below {floor}, {why}", INSTALL)
+        return Diagnosis("warn", name, f"{there}: below {floor}, {why}", INSTALL)
     if pin is not None and plain != pin:
-        return Finding("warn", name, f"{there}, tested with {pin}", INSTALL)
-    return Finding("ok", name, there)
+        return Diagnosis("warn", name, f"{there}, tested with {pin}", INSTALL)
+    return Diagnosis("ok", name, there)
 
 
-def check_torchvision(there: str | None, torch: str | None) -> Finding:
+def check_torchvision(there: str | None, torch: str | None) -> Diagnosis:
     """It is not needed; one that does not belong to torch breaks the import of transformers."""
     if there is None:
-        return Finding("ok", "torchvision", "is not installed and not needed: Pillow is")
+        return Diagnosis("ok", "torchvision", "is not installed and not needed: Pillow is")
     ours = numbers(torch or "0")
     if ours and numbers(there)[:2] != (0, (*ours, 0)[1] + 15):
         way_out = "pip uninstall torchvision"
-        return Finding("warn", "torchvision", f"{there} does not belong to torch {torch}", way_out)
-    return Finding("note", "torchvision", f"{there}; not used")
+        return Diagnosis(
+            "warn", "torchvision", f"{there} does not belong to torch {torch}", way_out
+        )
+    return Diagnosis("note", "torchvision", f"{there}; not used")
 
 
 def installed(name: str) -> str | None:

@@ -1,1 +1,0 @@
-"""python -m polyqwen doctor: what this machine lacks for a run, and what to do about it."""
