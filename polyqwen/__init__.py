@@ -4,13 +4,12 @@ Letters in shape comments: B batch (pairs), N contents of a step, L tokens, H hi
 D embedding size, K hard negatives, T tasks.
 """
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING
 
+from polyqwen.lazy import lazy_names
+from polyqwen.version import __version__ as __version__
 
-def __getattr__(name: str) -> object:
-    """``polyqwen.EmbeddingModel``, imported when asked for: torch takes seconds to import."""
-    if name == "EmbeddingModel":
-        from polyqwen.inference.model import EmbeddingModel
+if TYPE_CHECKING:
+    from polyqwen.inference.model import EmbeddingModel as EmbeddingModel
 
-        return EmbeddingModel
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -2,4 +2,19 @@
 
 from pathlib import Path
 
-CONF = Path(__file__).parents[2] / "conf"
+_INSTALLED = Path(__file__).parents[1] / "conf"  # in a checkout it lies beside the package
+CONF = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def working_conf() -> Path:
+    """The user's own configuration files: ``conf`` in the working folder, whether it exists or not.
+
+    In the root of a checkout this is `CONF` itself.
+    """
+    return Path.cwd() / "conf"
+
+
+def conf_folders() -> list[Path]:
+    """Folders in which a group's file is looked for; the first that has it wins."""
+    own = working_conf()
+    return [own, CONF] if own.is_dir() and not own.samefile(CONF) else [CONF]

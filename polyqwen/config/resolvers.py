@@ -9,8 +9,6 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
-import polyqwen
-
 SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
 
 
@@ -22,7 +20,7 @@ def register() -> None:
     ``${by_weights:TARGET,PRETRAINED,RANDOM}`` is one value or the other, as an encoder's target
     loads weights or draws them.
     """
-    assets = Path(polyqwen.__file__).parent / "assets"
+    assets = Path(__file__).parents[1] / "assets"
     OmegaConf.register_new_resolver("asset", lambda name: str(assets / name), replace=True)
     OmegaConf.register_new_resolver("by_weights", by_weights, replace=True)
     OmegaConf.register_new_resolver("oc.env", env, replace=True)

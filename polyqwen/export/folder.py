@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from polyqwen import __version__
 from polyqwen.atomic_files import write_json
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.tokens import Tokens
@@ -23,6 +22,7 @@ from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.qwen3_vl import Qwen3VLEncoder
 from polyqwen.models.qwen_vl import QwenVLEncoder
 from polyqwen.models.text import TextEncoder
+from polyqwen.version import __version__
 
 FORMAT = 1
 SETTINGS, HEAD = "polyqwen.json", "1_Head"

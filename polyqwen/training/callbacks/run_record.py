@@ -5,10 +5,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-import polyqwen
 from polyqwen.checkpoints.settings_diff import RUN, differences, listed, plain
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.training.distributed import world_size
+from polyqwen.version import __version__
 
 
 class RunRecord(pl.Callback):
@@ -32,7 +32,7 @@ class RunRecord(pl.Callback):
             "data": self._fingerprint(trainer),
             "processes": world_size(),
             "accumulate": trainer.accumulate_grad_batches,
-            "version": polyqwen.__version__,
+            "version": __version__,
         }
 
     def on_load_checkpoint(
