@@ -1,4 +1,4 @@
-"""The frame of the root scripts: compose, check, run; a user's mistake is one line on stderr."""
+"""The frame of `train` and `evaluate`: compose, check, run; a mistake is one line on stderr."""
 
 import json
 import os
@@ -23,6 +23,7 @@ from polyqwen.config.errors import ConfigError, one_line
 from polyqwen.config.hydra_guard import guard_composition
 from polyqwen.config.origin import origin
 from polyqwen.config.resolvers import register
+from polyqwen.config.search_path import use_working_folder
 from polyqwen.config.toplevel import CONF, STUDY, Schema, schema_of
 from polyqwen.config.user_errors import told
 
@@ -36,14 +37,14 @@ Precheck = Callable[[dict[str, Any]], None]
 
 
 def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
-    """Runs a script: ``conf/<name>.yaml`` and the command line's overrides, checked, to ``job``.
+    """Runs a job: ``conf/<name>.yaml`` and the command line's overrides, checked, to ``job``.
 
     Exit codes: 2 for a configuration that cannot be run, 1 for a run that failed (its data, its
     files), 130 or 143 when interrupted. With HYDRA_FULL_ERROR=1 errors keep their traceback.
 
     Args:
         name: of the primary file.
-        job: the function of the script; imports heavy packages inside.
+        job: called with the configuration; imports heavy packages inside.
         precheck: looks at the resolved configuration, after `check` and before ``job``.
     """
     register()
@@ -62,11 +63,13 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
 
     parser = get_args_parser()  # Hydra's own, whose error() prints the whole usage
     parser.error = lambda message: _fail(message, CONFIGURATION)  # type: ignore[method-assign]
-    if parser.parse_args().experimental_rerun is not None:  # it would unpickle a file
+    arguments = parser.parse_args()
+    if arguments.experimental_rerun is not None:  # it would unpickle a file
         _fail("--experimental-rerun is not supported; give the same overrides again", CONFIGURATION)
     guard_composition()
     with _errors_of_composition(name, full):
-        hydra.main(version_base="1.3", config_path="conf", config_name=name)(checked)()
+        use_working_folder(arguments.config_name or name)
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(checked)()
 
 
 def _schema(name: str) -> Schema:

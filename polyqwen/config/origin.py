@@ -1,6 +1,7 @@
 """Which file a key of the composed configuration comes from."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -33,8 +34,10 @@ def origin(key: str) -> str | None:
         for source in sources.get_path():
             folder = source.path.removeprefix("file://") if source.path else ""
             file = f"{folder}/{default.config_path.removesuffix('.yaml')}.yaml"
-            if folder.startswith("/") and _has(file, inner):
-                return f"{default.config_path}.yaml"
+            if folder.startswith("/") and Path(file).is_file():  # the first hides the others
+                if _has(file, inner):
+                    return f"{default.config_path}.yaml"
+                break
     return None
 
 
@@ -46,10 +49,7 @@ def _plain(overrides: Any) -> list[str]:
 
 
 def _has(file: str, key: str) -> bool:
-    try:
-        config = OmegaConf.load(file)
-    except OSError:
-        return False
+    config = OmegaConf.load(file)
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
     return isinstance(node, DictConfig) and name in list(node)
