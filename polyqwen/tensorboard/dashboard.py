@@ -7,8 +7,7 @@ import lightning.pytorch as pl
 from torch.utils.tensorboard import SummaryWriter
 
 from polyqwen.tensorboard.gradient_conflicts import GradientConflicts
-from polyqwen.tensorboard.hparams import session_end, session_start
-from polyqwen.tensorboard.layout import dashboard_layout
+from polyqwen.tensorboard.layout import dashboard_layout, session_end, session_start
 from polyqwen.training.callbacks.base import StepCallback, callbacks_of, tensorboard_writers
 from polyqwen.training.callbacks.throughput import Throughput
 from polyqwen.training.module import EmbeddingModule

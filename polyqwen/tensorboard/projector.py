@@ -1,14 +1,99 @@
 """The embedding space to walk through in TensorBoard: texts and pictures of all tasks together."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor
 
 from polyqwen.data.datamodule import CurriculumDataModule
-from polyqwen.tensorboard.points import cloud_of, points_of
-from polyqwen.tensorboard.projector_files import write_cloud
+from polyqwen.metrics.ranks import relevant_links, retrieval_ranks
+from polyqwen.metrics.split import SplitMetrics
+from polyqwen.metrics.types import PairEmbeddings, distinct
+from polyqwen.report.figure_style import task_colours
+from polyqwen.report.retrieval_examples import look
+from polyqwen.tensorboard.projector_files import COLUMNS, Cloud, Line, thumbnail, write_cloud
 from polyqwen.training.callbacks.base import tensorboard_writers
 from polyqwen.training.module import EmbeddingModule
+
+
+class Point(NamedTuple):
+    """One content; ``rank`` of its best right document, 0 where nothing is asked for."""
+
+    task: str
+    side: str
+    text: str
+    picture: Image | None
+    rank: int
+    vector: NDArray[np.float32]
+
+
+def points_of(
+    data: CurriculumDataModule,
+    split: str,
+    evaluated: Mapping[str, PairEmbeddings],
+    metrics: Mapping[str, SplitMetrics],
+    limit: int,
+) -> list[Point]:
+    """At most ``limit`` contents, as many of each task and side, spread evenly over the split.
+
+    Args:
+        data: where texts and pictures are.
+        split: its rows were embedded.
+        evaluated: task -> its embedded pairs; tasks without rows are left out.
+        metrics: task -> whether its rows are pairs, and which of them match.
+        limit: of all points, >= 2 for each task.
+    """
+    sides = sum(2 if metrics[task].paired else 1 for task in evaluated)
+    share = max(1, limit // max(sides, 1))
+    found = []
+    for task, pairs in evaluated.items():
+        for side in ("query", "document") if metrics[task].paired else ("query",):
+            keys = pairs.query_key if side == "query" else pairs.document_key
+            rows = _spread(distinct(keys)[0].sort().values, share)
+            ranks = _ranks(pairs, metrics[task]) if side == "query" else {}
+            vectors = pairs.query if side == "query" else pairs.document
+            for row, entry in zip(rows.tolist(), look(data, task, split, pairs, rows), strict=True):
+                text, picture = entry[f"{side}_text"] or "", entry[f"{side}_picture"]
+                rank = ranks.get(int(pairs.query_key[row]), 0)
+                vector = vectors[row].float().numpy()
+                found.append(Point(task, side, text, picture, rank, vector))
+    return found
+
+
+def cloud_of(points: list[Point], size: int) -> Cloud:
+    """The points for the projector, with thumbnails of ``size`` pixels."""
+    colours = task_colours(point.task for point in points)
+    cards = [thumbnail(p.text, p.picture, colours[p.task], p.side, size) for p in points]
+    lines = [_line(point) for point in points]
+    return Cloud(np.stack([point.vector for point in points]), lines, cards)
+
+
+def _line(point: Point) -> Line:
+    kind = "picture" if point.picture is not None else "text"
+    kind = "picture and text" if point.picture is not None and point.text else kind
+    line = (point.text, f"{point.task} · {point.side}", point.task, point.side, kind, point.rank)
+    assert len(line) == len(COLUMNS)
+    return line
+
+
+def _spread(rows: Tensor, count: int) -> Tensor:
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
+
+
+def _ranks(pairs: PairEmbeddings, metrics: SplitMetrics) -> dict[int, int]:
+    """Key of each distinct query with a right document -> that document's rank."""
+    if not metrics.paired:
+        return {}
+    ranks = retrieval_ranks(pairs, metrics.min_score)
+    rows = relevant_links(pairs, metrics.min_score).query_row
+    places = 1 + ranks.above[ranks.best]
+    return dict(zip(pairs.query_key[rows].tolist(), places.tolist(), strict=True))
 
 
 class Projector(pl.Callback):

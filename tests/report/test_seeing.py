@@ -16,11 +16,9 @@ from polyqwen.build.run import Parts, build, build_trainer
 from polyqwen.report.gallery import GalleryRow, Result
 from polyqwen.report.gallery_file import write_galleries
 from polyqwen.runs.run_folder import read_json
-from polyqwen.tensorboard.conflicts import conflict_image
-from polyqwen.tensorboard.gradient_conflicts import GradientConflicts
+from polyqwen.tensorboard.gradient_conflicts import GradientConflicts, conflict_image
 from polyqwen.tensorboard.projector import Projector
-from polyqwen.tensorboard.projector_files import Cloud, write_cloud
-from polyqwen.tensorboard.thumbnails import sprite, thumbnail
+from polyqwen.tensorboard.projector_files import Cloud, sprite, thumbnail, write_cloud
 from polyqwen.training.callbacks.throughput import Throughput
 from polyqwen.weighting.weight_update import WeightUpdate, append_update, read_updates
 from tests.conftest import Configure
