@@ -24,12 +24,16 @@ from polyqwen.metrics.views import name_of
 from polyqwen.report.curves import plot_curves
 from polyqwen.report.gallery import plot_gallery
 from polyqwen.report.gallery_file import write_galleries
-from polyqwen.report.results_by_group import groups_markdown, groups_table
-from polyqwen.report.results_table import markdown_table, print_results
+from polyqwen.report.results_table import (
+    groups_markdown,
+    groups_table,
+    print_results,
+    results_markdown,
+)
 from polyqwen.report.retrieval_examples import gallery_rows
+from polyqwen.report.similarity_histogram import plot_similarity_histogram
 from polyqwen.runs.run_folder import GALLERIES_FILE, HISTORY_FILE
 from polyqwen.runs.weights import checkpoint_path, load_weights
-from polyqwen.tensorboard.histograms import plot_similarity_histogram
 from polyqwen.training import evaluation
 from polyqwen.training.evaluation import EmbeddedView
 
@@ -68,7 +72,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     report["data_root"] = cfg.data.root
     out = run_dir / cfg.out
     write_json(out / "metrics.json", report)
-    tables = markdown_table(report["trained"], report["untrained"], report["chance"])
+    tables = results_markdown(report["trained"], report["untrained"], report["chance"])
     grouped = any(report["groups"].values())  # rows may name neither language nor source
     tables += "\n" + groups_markdown(report["groups"]) if grouped else ""
     write_text(out / "results.md", tables)

@@ -1,14 +1,17 @@
-"""Results per task: trained, untrained and chance under each other."""
+"""Results per task, language and source: trained beside untrained and chance."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from polyqwen.report.markdown import markdown_table
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 Results = Mapping[str, Mapping[str, float]]  # task → metric → value
+Groups = Mapping[str, Mapping[str, Mapping[str, Any]]]  # task → group → entry
 
 HEADINGS = {
     "recall@1": "R@1",
@@ -21,10 +24,11 @@ HEADINGS = {
 }
 LABEL_HEADINGS = {"macro_f1": "F1", "accuracy": "Acc."}  # of tasks with labels
 ALL_HEADINGS = {**HEADINGS, **LABEL_HEADINGS}
+GROUP_HEADINGS = ("Task", "Group", "Rows", "Pool", "Metric", "Trained", "Untrained", "Gain, 95 %")
 MISSING = "–"
 
 
-class Row(NamedTuple):
+class ResultRow(NamedTuple):
     """One line of a results table; ``better`` compares each value with the untrained model's."""
 
     task: str
@@ -48,7 +52,7 @@ def headings(results: Results) -> dict[str, str]:
 
 def table_rows(
     results: Results, baseline: Results | None = None, chance: Results | None = None
-) -> list[Row]:
+) -> list[ResultRow]:
     """Rows of the table, up to three per task.
 
     Args:
@@ -79,7 +83,7 @@ def _row(
     values: Mapping[str, float],
     trained: Mapping[str, float],
     untrained: Mapping[str, float],
-) -> Row:
+) -> ResultRow:
     first = model == "trained"
     pool = trained.get("pool")
     better: list[bool | None] = []
@@ -87,7 +91,7 @@ def _row(
         pair = (values.get(name, math.nan), untrained.get(name, math.nan))
         known = first and not any(map(math.isnan, pair)) and pair[0] != pair[1]
         better.append(pair[0] > pair[1] if known else None)
-    return Row(
+    return ResultRow(
         task=task if first else "",
         model=model,
         pool=f"{pool:,.0f}" if first and pool is not None else "",
@@ -137,18 +141,61 @@ def print_results(
     (console or Console()).print(results_table(results, baseline, chance, title))
 
 
-def markdown_table(
+def results_markdown(
     results: Results, baseline: Results | None = None, chance: Results | None = None
 ) -> str:
     """The same table in GitHub's Markdown; trained rows are bold where they beat the untrained."""
     names = ("Task", "Model", "Pool", *headings(results).values())
-    lines = [_markdown_line(names), "|:--|:--|" + "--:|" * (len(names) - 2)]
+    lines = []
     for row in table_rows(results, baseline, chance):
         pairs = zip(row.cells, row.better, strict=True)
         cells = [f"**{cell}**" if better else cell for cell, better in pairs]
-        lines.append(_markdown_line((row.task, row.model, row.pool, *cells)))
-    return "\n".join(lines) + "\n"
+        lines.append((row.task, row.model, row.pool, *cells))
+    return markdown_table(names, lines, left=(0, 1))
 
 
-def _markdown_line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+def group_rows(groups: Groups) -> list[tuple[str, ...]]:
+    """One line per task and group, as texts.
+
+    Args:
+        groups: task -> group -> entry with ``rows``, ``trained`` and ``untrained`` metrics and
+            ``advantage_over_untrained`` (metric, difference, low, high).
+    """
+    lines: list[tuple[str, ...]] = []
+    for task, entries in groups.items():
+        for group, entry in entries.items():
+            gain = entry["advantage_over_untrained"]
+            name, pool = gain["metric"], entry["trained"].get("pool")
+            lines.append(
+                (
+                    task,
+                    group,
+                    str(entry["rows"]),
+                    "–" if pool is None else str(int(pool)),
+                    name,
+                    f"{entry['trained'][name]:.3f}",
+                    f"{entry['untrained'][name]:.3f}",
+                    f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
+                )
+            )
+    return lines
+
+
+def groups_table(groups: Groups) -> "Table":
+    """The lines as a table for the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title="per language and source", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for i, heading in enumerate(GROUP_HEADINGS):
+        table.add_column(heading, justify="left" if i < 2 else "right", no_wrap=True)
+    for line in group_rows(groups):
+        table.add_row(*line)
+    return table
+
+
+def groups_markdown(groups: Groups) -> str:
+    """The lines as a table in GitHub's Markdown."""
+    return markdown_table(GROUP_HEADINGS, group_rows(groups), left=(0, 1))

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from polyqwen.__main__ import main
-from polyqwen.report.choices_table import choices_table, read_choices
-from polyqwen.report.loss_choices import write_choices
+from polyqwen.report.loss_choices import choices_table, read_choices, write_choices
 from polyqwen.weighting.weight_update import scalars
 from tests.weighting.test_lossrag import rag, told
 

@@ -17,10 +17,10 @@ from polyqwen.report.figure_style import OTHER_COLOURS, TASK_COLOURS, reduce_col
 from polyqwen.report.gallery import GalleryRow, Result, has_pictures, plot_gallery
 from polyqwen.report.gallery_image import gallery_image
 from polyqwen.report.gallery_text import gallery_markdown
-from polyqwen.report.results_table import markdown_table, print_results, results_table, table_rows
+from polyqwen.report.results_table import print_results, results_markdown, results_table, table_rows
+from polyqwen.report.similarity_histogram import plot_similarity_histogram
 from polyqwen.report.text_layout import display_width, drawable, wrap_text
 from polyqwen.runs.history import by_metric, by_task, read_history, smooth
-from polyqwen.tensorboard.histograms import plot_similarity_histogram
 
 RESULTS = {
     "text_pair": {"pool": 1234.0, "recall@1": 0.5, "mrr": 0.6, "spearman": 0.71, "gap": 0.2},
@@ -89,12 +89,12 @@ def test_printed_table_fits_the_terminal() -> None:
 
 
 def test_markdown_table() -> None:
-    lines = markdown_table(RESULTS, BASELINE, CHANCE).splitlines()
+    lines = results_markdown(RESULTS, BASELINE, CHANCE).splitlines()
     assert lines[0].startswith("| Task | Model | Pool | R@1 |")
     assert len({line.count("|") for line in lines}) == 1
     assert "| text_pair | trained | 1,234 | **0.500** | – | – | 0.600 |" in lines[2]
     assert len(lines) == 2 + 6
-    assert markdown_table({"a|b": {}}).splitlines()[2].startswith(r"| a\|b |")
+    assert results_markdown({"a|b": {}}).splitlines()[2].startswith(r"| a\|b |")
 
 
 def write_history(path: Path, steps: int = 60) -> Path:

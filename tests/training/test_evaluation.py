@@ -9,7 +9,7 @@ from polyqwen.build.run import Parts
 from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.metrics.choice import hardest_queries, right_documents, spread_queries
 from polyqwen.metrics.types import PairEmbeddings
-from polyqwen.report.results_by_group import group_rows, groups_markdown, groups_table
+from polyqwen.report.results_table import group_rows, groups_markdown, groups_table
 from polyqwen.report.retrieval_examples import gallery_rows
 from polyqwen.training.evaluation import advantage, chance, choose, embed_view, measure
 from polyqwen.training.pairs import select

@@ -18,8 +18,8 @@ from polyqwen.runs.scores import main_metric, main_value, score, value_of
 Variants = Mapping[str, Sequence[RunFolder]]
 
 
-class Row(NamedTuple):
-    """One variant.
+class Variant(NamedTuple):
+    """A recipe over its seeds, beside the baseline.
 
     Attributes:
         name: of the variant.
@@ -64,7 +64,7 @@ class Reference(NamedTuple):
 class Board(NamedTuple):
     """All variants, the best first; `metrics` names each task's main metric."""
 
-    rows: list[Row]
+    rows: list[Variant]
     baseline: str
     metrics: dict[str, str]
     untrained: Reference
@@ -126,7 +126,9 @@ def by_seed(runs: Sequence[RunFolder], value: Callable[[RunFolder], float]) -> d
     return {run.seed: value(run) for run in runs}
 
 
-def _row(name: str, runs: Sequence[RunFolder], base: Sequence[RunFolder], tasks: list[str]) -> Row:
+def _row(
+    name: str, runs: Sequence[RunFolder], base: Sequence[RunFolder], tasks: list[str]
+) -> Variant:
     estimates, differences, gains = {}, {}, {}
     for task in tasks:
         own, theirs = (
@@ -140,7 +142,7 @@ def _row(name: str, runs: Sequence[RunFolder], base: Sequence[RunFolder], tasks:
         gains[task] = relative_gain(*means)
     scores, theirs = (by_seed(r, lambda run: score(run, tasks)) for r in (runs, base))
     step = _mean(runs, "seconds_per_step")
-    return Row(
+    return Variant(
         name=name,
         seeds=tuple(run.seed for run in runs),
         score=estimate(list(scores.values())),
@@ -158,7 +160,7 @@ def _row(name: str, runs: Sequence[RunFolder], base: Sequence[RunFolder], tasks:
     )
 
 
-def _with_adjusted(rows: list[Row], baseline: str, tasks: list[str]) -> list[Row]:
+def _with_adjusted(rows: list[Variant], baseline: str, tasks: list[str]) -> list[Variant]:
     """Holm over the variants for the score, over variants × tasks for the tasks."""
     others = [row for row in rows if row.name != baseline]
     overall = holm([row.difference.p for row in others])

@@ -9,11 +9,10 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from polyqwen.report.comparison.board import Board, Row
+from polyqwen.report.comparison.board import Board, Variant
 from polyqwen.report.comparison.captions import Words
 from polyqwen.report.comparison.claims import BELIEVED, Tested
-from polyqwen.report.comparison.columns import Column, columns, number
-from polyqwen.report.comparison.tables import claim_lines, gain_lines
+from polyqwen.report.comparison.tables import Column, claim_lines, columns, gain_lines, number
 from polyqwen.report.figure_style import figure_style
 from polyqwen.runs.find import common_folder
 from polyqwen.runs.run_folder import RunFolder
@@ -110,7 +109,7 @@ def _best(board: Board, column: Column) -> float:
     return max((k for k in keys if isinstance(k, float) and not math.isnan(k)), default=math.nan)
 
 
-def _cell(row: Row, column: Column, best: float, settings: str) -> str:
+def _cell(row: Variant, column: Column, best: float, settings: str) -> str:
     key = column.key(row)
     value, _, interval = column.text(row).partition(" ±")
     text = escape(value) + (f' <span class="ci">±{escape(interval)}</span>' if interval else "")

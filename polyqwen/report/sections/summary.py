@@ -1,7 +1,7 @@
 """The top of the page: what was trained, how it ended."""
 
 from polyqwen.report.page.markup import Html, tag
-from polyqwen.report.sections.scores import mean_score
+from polyqwen.report.sections.results import mean_score
 from polyqwen.runs.run_folder import RunFolder
 
 
