@@ -92,7 +92,7 @@ def write_card(
         run: the run's folder; its results.json and csv/metrics.csv are read if there.
         config: the run's configuration.
         name: of the model.
-        plain: it needs no code of its own, and `EmbeddingModel.load` does not read it.
+        plain: it needs no code of its own, and `polyqwen.load` does not read it.
     """
     frames = settings["frames"]
     task = settings["default_task"]

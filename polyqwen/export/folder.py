@@ -1,75 +1,45 @@
-"""A trained model as one folder: for `EmbeddingModel.load`, sentence-transformers and others."""
+"""Writes a trained model as one folder: for `polyqwen.load`, sentence-transformers and others."""
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
 
-from polyqwen.atomic_files import write_json
-from polyqwen.data.images.images import Pictures
+from polyqwen.atomic_files import write_json, write_text
+from polyqwen.checkpoints.sidecar import hash_of
 from polyqwen.data.tokens import Tokens
-from polyqwen.export.parts import adapted, save_network, shared, tell_apart, without_copy
-from polyqwen.inference.checksums import check_sums
+from polyqwen.inference.exported import (
+    ADAPTERS,
+    ENCODERS,
+    FORMAT,
+    HEAD,
+    NAMES,
+    POOLINGS,
+    PROJECTIONS,
+    SETTINGS,
+    SUMS,
+    Head,
+    adapted_layers,
+    adapter_weights,
+    renamed,
+)
+from polyqwen.inference.inputs import GEOMETRY
 from polyqwen.inference.model import EmbeddingModel
-from polyqwen.models.pooling import AttentionPooling, ClsPooling, LastTokenPooling, MeanPooling
-from polyqwen.models.projection import IdentityProjection, PartedProjection, ResidualProjection
-from polyqwen.models.qwen2_5_vl import Qwen2_5_VLEncoder
-from polyqwen.models.qwen2_vl import Qwen2VLEncoder
-from polyqwen.models.qwen3_vl import Qwen3VLEncoder
+from polyqwen.models.pooling import AttentionPooling
+from polyqwen.models.projection import PartedProjection
 from polyqwen.models.qwen_vl import QwenVLEncoder
-from polyqwen.models.text import TextEncoder
+from polyqwen.models.tuning.task_adapters import AdaptedEncoder
 from polyqwen.version import __version__
 
-FORMAT = 1
-SETTINGS, HEAD = "polyqwen.json", "1_Head"
 MODELING = Path(__file__).with_name("modeling_polyqwen.py")  # imports sentence-transformers
-POOLINGS: dict[type[nn.Module], str] = {
-    AttentionPooling: "attention",
-    MeanPooling: "mean",
-    ClsPooling: "cls",
-    LastTokenPooling: "last_token",
-}
-PROJECTIONS: dict[type[nn.Module], str] = {
-    ResidualProjection: "residual",
-    IdentityProjection: "identity",
-}
-ENCODERS: dict[str, Any] = {
-    "qwen2_vl": Qwen2VLEncoder,
-    "qwen2_5_vl": Qwen2_5_VLEncoder,
-    "qwen3_vl": Qwen3VLEncoder,
-    "text": TextEncoder,
-}
 NORMALIZE = "2_Normalize", "sentence_transformers.base.modules.normalize.Normalize"
 MODULES = (
     ("", "modeling_polyqwen.PolyqwenTransformer"),
     (HEAD, "modeling_polyqwen.PolyqwenHead"),
     NORMALIZE,
 )
-# the head's weights: their names here, and in `modeling_polyqwen.PolyqwenHead`
-NAMES = {
-    "pooling.queries": "queries",
-    "pooling.output": "layers.pool_output",
-    "projection.alpha": "alpha",
-    "projection.hidden": "layers.hidden",
-    "projection.output": "layers.output",
-    "projection.norm": "layers.norm",
-    "projection.shortcut": "layers.shortcut",
-}
-
-
-class Head(NamedTuple):
-    """Kinds and sizes of pooling and projection."""
-
-    hidden_size: int
-    output_size: int
-    pooling: str
-    projection: str
-    num_queries: int
-    parts: int = 0  # projections, one for each task
 
 
 def save(model: EmbeddingModel, folder: Path) -> dict[str, Any]:
@@ -83,18 +53,18 @@ def save(model: EmbeddingModel, folder: Path) -> dict[str, Any]:
     """
     encoder, head = exportable(model, parts=True)
     folder.mkdir(parents=True)
-    adapters = save_network(encoder.model, folder)
+    adapters = _save_network(encoder.model, folder)
     save_tokenizer(model.tokens, folder)
     settings = model_settings(model, encoder) | {"adapters": adapters}
     if adapters or head.parts:
-        tell_apart(settings["frames"])
+        _tell_apart(settings["frames"])
     write_json(folder / SETTINGS, settings)
     (folder / HEAD).mkdir()
     write_json(folder / HEAD / "config.json", head._asdict())
     weights = {
-        _renamed(name, NAMES): value.detach().cpu().contiguous()
+        renamed(f"{part}.{name}", NAMES): value.detach().cpu().contiguous()
         for part in ("pooling", "projection")
-        for name, value in _prefixed(model.network[part], part).items()
+        for name, value in model.network[part].state_dict().items()
     }
     save_file(weights, folder / HEAD / "model.safetensors", metadata={"format": "pt"})
     (folder / NORMALIZE[0]).mkdir()
@@ -104,50 +74,6 @@ def save(model: EmbeddingModel, folder: Path) -> dict[str, Any]:
     return settings
 
 
-def load(folder: Path) -> EmbeddingModel:
-    """A model that `save` wrote.
-
-    Raises:
-        ValueError: a file is missing or changed, or its weights do not fit.
-    """
-    check_sums(folder)
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    if settings.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder} was exported in format {settings.get('format')}, this version reads {FORMAT}"
-        )
-    tokens = Tokens(str(folder), **settings["tokens"])
-    vocabulary = tokens.vocabulary._replace(new_tokens=())  # the folder's rows are trained
-    cut = {"patch_size": settings["pictures"]["patch_size"]} if settings["pictures"] else {}
-    encoder = ENCODERS[settings["encoder"]].from_pretrained(
-        str(folder), vocabulary=vocabulary, **cut
-    )
-    adapters = settings.get("adapters")  # absent in folders of before
-    if adapters is not None:
-        encoder = adapted(encoder, adapters, len(settings["frames"]), folder)
-    head = Head(**json.loads((folder / HEAD / "config.json").read_text(encoding="utf-8")))
-    pooling, projection = _head(head)
-    weights = load_file(folder / HEAD / "model.safetensors")
-    back = {theirs: ours for ours, theirs in NAMES.items()}
-    weights = {_renamed(name, back): value for name, value in weights.items()}
-    for part, module in (("pooling", pooling), ("projection", projection)):
-        own = {n.replace(f"{part}.", "", 1): v for n, v in weights.items() if f"{part}." in n}
-        try:
-            module.load_state_dict(own, strict=True)
-        except RuntimeError as error:
-            raise ValueError(f"{folder / HEAD} does not fit its config.json: {error}") from error
-    return EmbeddingModel(
-        encoder,
-        pooling,
-        projection,
-        tokens=tokens,
-        pictures=_geometry(settings),
-        tasks={name: frame["visual_tokens"] for name, frame in settings["frames"].items()},
-        default_task=settings["default_task"],
-        separate=adapters is not None,
-    )
-
-
 def exportable(model: EmbeddingModel, parts: bool = False) -> tuple[Any, Head]:
     """Encoder and head of a model; ValueError if a folder cannot hold them.
 
@@ -155,11 +81,12 @@ def exportable(model: EmbeddingModel, parts: bool = False) -> tuple[Any, Head]:
         model: to be written.
         parts: whether it may have some for each task, from model/sharing.
     """
-    pooling, projection = model.network["pooling"], model.network["projection"]
+    pooling, projection = model.network["pooling"], cast(Any, model.network["projection"])
     copies = len(projection.copies) if isinstance(projection, PartedProjection) else 0
     encoder = cast(Any, model.network["encoder"])
-    if parts:
-        encoder, projection = shared(encoder, projection)
+    if parts:  # what all tasks have in common is looked at
+        encoder = encoder.encoder if isinstance(encoder, AdaptedEncoder) else encoder
+        projection = projection.copies[0] if copies else projection
     for kind, module, known in (
         ("encoder", encoder, tuple(ENCODERS.values())),
         ("pooling", pooling, tuple(POOLINGS)),
@@ -175,18 +102,9 @@ def exportable(model: EmbeddingModel, parts: bool = False) -> tuple[Any, Head]:
     return encoder, Head(encoder.hidden_size, model.dimension, *kinds, queries, copies)
 
 
-def _head(head: Head) -> tuple[nn.Module, nn.Module]:
-    pooling_class = {name: kind for kind, name in POOLINGS.items()}[head.pooling]
-    projection_class = {name: kind for kind, name in PROJECTIONS.items()}[head.projection]
-    queries = {"num_queries": head.num_queries} if head.pooling == "attention" else {}
-    pooling = pooling_class(head.hidden_size, **queries)
-    projection = projection_class(head.hidden_size, head.output_size)
-    return pooling, PartedProjection(projection, head.parts, 0.0) if head.parts else projection
-
-
 def model_settings(model: EmbeddingModel, encoder: Any) -> dict[str, Any]:
     """All that framing an input needs, in plain numbers."""
-    tokens, geometry = model.tokens, model.geometry
+    tokens = model.tokens
     frames = {}
     for task, most in model.tasks.items():
         whole = tokens.frame(task, (), 0)
@@ -200,11 +118,7 @@ def model_settings(model: EmbeddingModel, encoder: Any) -> dict[str, Any]:
     if isinstance(encoder, QwenVLEncoder):
         pictures = {
             "tokens": tokens.around_pictures,
-            "patch_size": geometry.patch_size,
-            "merge_size": geometry.merge_size,
-            "min_visual_tokens": geometry.min_visual_tokens,
-            "max_visual_tokens": geometry.max_visual_tokens,
-            "resize": geometry.resize,
+            **{key: getattr(model.geometry, key) for key in GEOMETRY},
             "frames": cast(Any, encoder.model.config).vision_config.temporal_patch_size,
             "mean": list(encoder.tower.mean),
             "std": list(encoder.tower.std),
@@ -225,11 +139,38 @@ def model_settings(model: EmbeddingModel, encoder: Any) -> dict[str, Any]:
     }
 
 
-def _geometry(settings: dict[str, Any]) -> Pictures:
-    """A text model's is never asked."""
-    keys = ("patch_size", "merge_size", "min_visual_tokens", "max_visual_tokens", "resize")
-    own = {key: settings["pictures"][key] for key in keys} if settings["pictures"] else {}
-    return Pictures(Path("/").resolve(), cache_mb=0, **own)
+def _tell_apart(frames: dict[str, Any]) -> None:
+    """Prompts name the task: those of tasks with one prefix become the tasks' names."""
+    prompts = [frame["prompt"] for frame in frames.values()]
+    for task, frame in frames.items():
+        if prompts.count(frame["prompt"]) > 1:
+            frame["prompt"] = task
+
+
+def _save_network(network: Any, folder: Path) -> dict[str, Any] | None:
+    """Writes a Hugging Face model as it is without adapters, and these beside it.
+
+    Returns:
+        What is needed to put them back; None for a model without.
+    """
+    layers = adapted_layers(network)
+    if not layers:
+        network.save_pretrained(folder)
+        return None
+    weights = network.state_dict()
+    for name in layers:
+        for key in [key for key in weights if key.startswith(f"{name}.")]:
+            value = weights.pop(key)
+            if key.startswith(f"{name}.linear."):
+                weights[key.replace(f"{name}.linear.", f"{name}.")] = value
+    network.save_pretrained(folder, state_dict=weights)
+    own = adapter_weights(layers)
+    own = {name: value.detach().cpu().contiguous() for name, value in own.items()}
+    save_file(own, folder / ADAPTERS, metadata={"format": "pt"})
+    layer = next(iter(layers.values()))
+    rank = layer.down.shape[1]
+    targets = sorted({name.rpartition(".")[2] for name in layers})
+    return {"targets": targets, "rank": rank, "alpha": layer.scale * rank}
 
 
 def save_tokenizer(tokens: Tokens, folder: Path) -> None:
@@ -263,12 +204,11 @@ def write_modules(folder: Path, settings: dict[str, Any], types: Sequence[tuple[
     write_json(folder / "config_sentence_transformers.json", card)
 
 
-def _prefixed(module: nn.Module, part: str) -> dict[str, Tensor]:
-    return {f"{part}.{name}": value for name, value in module.state_dict().items()}
-
-
-def _renamed(name: str, names: Mapping[str, str]) -> str:
-    """A weight's name with its beginning exchanged; that of a copy stays one."""
-    name, copy = without_copy(name)
-    known = next(k for k in names if name == k or name.startswith(f"{k}."))
-    return copy + names[known] + name.removeprefix(known)
+def write_sums(folder: Path) -> None:
+    """Names and SHA-256 of all files, as ``sha256sum -c SHA256SUMS`` reads them."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
+    (folder / SUMS).touch()
+    for path in files:  # safetensors lets nobody else read what it writes
+        path.chmod((folder / SUMS).stat().st_mode)
+    lines = [f"{hash_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    write_text(folder / SUMS, "".join(lines))

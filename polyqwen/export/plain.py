@@ -5,13 +5,13 @@ from typing import Any, cast
 
 from tokenizers.processors import TemplateProcessing
 
+from polyqwen.atomic_files import write_json
 from polyqwen.data.tokens import Tokens
 from polyqwen.export.folder import (
     NORMALIZE,
     exportable,
     model_settings,
     save_tokenizer,
-    write_json,
     write_modules,
 )
 from polyqwen.inference.model import EmbeddingModel

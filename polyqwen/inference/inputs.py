@@ -10,6 +10,18 @@ from polyqwen.data.images.files import upright_rgb
 from polyqwen.data.images.images import Pictures
 
 Input = str | Path | Image.Image | Mapping[str, Any]
+GEOMETRY = ("patch_size", "merge_size", "min_visual_tokens", "max_visual_tokens", "resize")
+
+
+def geometry(settings: Mapping[str, Any]) -> Pictures:
+    """Opens a caller's own files, wherever they are, as the run showed its pictures.
+
+    Args:
+        settings: of a run's ``data`` or an exported folder's ``pictures``; what older versions did
+            not have yet is left at its default.
+    """
+    shown = {key: settings[key] for key in GEOMETRY if key in settings}
+    return Pictures(Path("/").resolve(), cache_mb=0, **shown)
 
 
 class GivenPictures:

@@ -1,23 +1,38 @@
-"""A trained model from a run's folder."""
+"""Loads a trained model from a run's folder or an exported one."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+import torch
 from torch import nn
+from transformers.utils import logging
 
-from polyqwen.build.run import build_network
-from polyqwen.config.check import resolved
-from polyqwen.config.errors import ConfigError
-from polyqwen.config.hub_revisions import warn_of_unpinned
-from polyqwen.config.untrusted import checked, load_saved_config
-from polyqwen.data.images.images import Pictures
+from polyqwen.inference.exported import SETTINGS, load_exported
+from polyqwen.inference.inputs import geometry
 from polyqwen.inference.model import EmbeddingModel
-from polyqwen.models.tuning.merging import merge
-from polyqwen.runs.weights import checkpoint_path, read_state, take_parts
 
-FILE_SYSTEM = Path("/").resolve()
 # what of a run's configuration the embedding of an input depends on
 EMBEDS = ("model", "tasks")
+
+
+def load(
+    folder: str | Path, *, checkpoint: str = "last", device: str | None = None
+) -> EmbeddingModel:
+    """The model of a run's folder, or of a folder made by ``polyqwen export``.
+
+    Args:
+        folder: the folder.
+        checkpoint: of a run: ``last``, ``best`` or a path.
+        device: such as ``cuda`` or ``cpu``; None takes a GPU if there is one.
+
+    Raises:
+        ValueError: it is neither, or its weights are missing, damaged or of another model.
+    """
+    logging.disable_progress_bar()
+    folder = Path(folder)
+    exported = (folder / SETTINGS).is_file()
+    model = load_exported(folder) if exported else load_run(folder, checkpoint)
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
@@ -26,6 +41,15 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     Raises:
         ValueError: a file is missing or damaged, or names what may not be built.
     """
+    # Hydra and Lightning take seconds to import, and an exported folder needs neither
+    from polyqwen.build.run import build_network
+    from polyqwen.config.check import resolved
+    from polyqwen.config.errors import ConfigError
+    from polyqwen.config.hub_revisions import warn_of_unpinned
+    from polyqwen.config.untrusted import checked, load_saved_config
+    from polyqwen.models.tuning.merging import merge
+    from polyqwen.runs.weights import checkpoint_path, read_state, take_parts
+
     if not (folder / "config.yaml").is_file():
         raise ValueError(
             f"{folder} is neither the folder of a run (with config.yaml) nor an exported model"
@@ -48,10 +72,3 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
         tasks={name: task.visual_tokens for name, task in network.tasks.items()},
         separate=network.separate,
     )
-
-
-def geometry(data: dict[str, Any]) -> Pictures:
-    """Opens a caller's own files, wherever they are, as the run showed its pictures."""
-    keys = ("patch_size", "min_visual_tokens", "max_visual_tokens", "resize")
-    shown = {key: data[key] for key in keys if key in data}  # runs of before had fewer
-    return Pictures(FILE_SYSTEM, cache_mb=0, **shown)

@@ -1,4 +1,4 @@
-"""A trained model in use: `EmbeddingModel.load(folder).encode(inputs)`."""
+"""A trained model in use: `polyqwen.load(folder).encode(inputs)`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.utils import logging
 
 from polyqwen.data.batch import Batch
 from polyqwen.data.collator import Collator
@@ -25,7 +24,7 @@ from polyqwen.training.features import embedded
 
 
 class EmbeddingModel:
-    """Texts and pictures to vectors. Made by `load`.
+    """Texts and pictures to vectors. Made by `polyqwen.load`.
 
     What a vector says depends on the task whose prefix stands before the content; queries and
     documents of a task have the same prefix. In fp32 an input's vector does not depend on what it
@@ -68,29 +67,10 @@ class EmbeddingModel:
     def load(
         cls, folder: str | Path, *, checkpoint: str = "last", device: str | None = None
     ) -> "EmbeddingModel":
-        """The model of a run's folder, or of a folder made by ``python -m polyqwen export``.
+        """Another name of `polyqwen.load`."""
+        from polyqwen.inference.load import load  # imports this module
 
-        Args:
-            folder: the folder.
-            checkpoint: of a run: ``last``, ``best`` or a path.
-            device: such as ``cuda`` or ``cpu``; None takes a GPU if there is one.
-
-        Raises:
-            ValueError: it is neither, or its weights are missing, damaged or of another model.
-        """
-        from polyqwen.export.folder import SETTINGS, load
-
-        logging.disable_progress_bar()
-        folder = Path(folder)
-        if (folder / SETTINGS).is_file():
-            model = load(folder)
-        else:
-            from polyqwen.inference.load import (
-                load_run,  # composes a configuration; exports need none
-            )
-
-            model = load_run(folder, checkpoint)
-        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return load(folder, checkpoint=checkpoint, device=device)
 
     def to(self, device: str | torch.device) -> "EmbeddingModel":
         """Moves the weights; returns itself."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from polyqwen.inference.model import EmbeddingModel
+from polyqwen.inference.load import load
 
 
 class MtebEncoder:
@@ -40,7 +40,7 @@ class MtebEncoder:
         **_: Any,
     ) -> None:
         self.folder = Path(model_name)
-        self.model = EmbeddingModel.load(self.folder, device=device)
+        self.model = load(self.folder, device=device)
         self.tasks = {} if task is None or isinstance(task, str) else dict(task)
         self.default = self.model.known(task if isinstance(task, str) else self.model.default_task)
         for name in self.tasks.values():

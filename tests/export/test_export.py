@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from polyqwen import EmbeddingModel
 from polyqwen.app.commands.export import export
-from polyqwen.inference.checksums import write_sums
+from polyqwen.export.folder import write_sums
 from tests.conftest import ROOT, Configure
 from tests.saved_runs import make_run
 

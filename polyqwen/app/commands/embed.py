@@ -58,12 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Embeds block by block into a Parquet file."""
-    from polyqwen.inference.model import EmbeddingModel
+    from polyqwen.inference.load import load
     from polyqwen.inference.vectors import write_vectors
 
     if arguments.to.suffix != ".parquet":
         raise ValueError(f"-o {arguments.to}: the file is Parquet; give it the ending .parquet")
-    model = EmbeddingModel.load(arguments.model)
+    model = load(arguments.model)
     task = model.known(arguments.task or model.default_task)
     store = arguments.to.with_suffix(".pictures")
     columns = Columns(arguments.text, arguments.image, arguments.root, store)

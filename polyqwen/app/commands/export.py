@@ -45,10 +45,9 @@ def export(
     from polyqwen.config.check import resolved
     from polyqwen.config.untrusted import load_saved_config
     from polyqwen.export.card import write_card
-    from polyqwen.export.folder import save
+    from polyqwen.export.folder import save, write_sums
     from polyqwen.export.onnx import save_onnx
     from polyqwen.export.plain import save_plain
-    from polyqwen.inference.checksums import write_sums
     from polyqwen.inference.load import load_run
 
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
