@@ -40,14 +40,24 @@ class Cycles(pl.Callback):
         self.strategies = strategies
         self.updater = WeightUpdater()
         self.seconds: dict[str, list[float]] = {name: [] for name in strategies}
+        self.weighers: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Gives each strategy a weigher of its own."""
+        from polyqwen.training.task_weigher import TaskWeigher
+
+        losses = pl_module.step_losses
+        self.weighers = {
+            name: TaskWeigher(pl_module, own, losses) for name, own in self.strategies.items()
+        }
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         """Times one step of each."""
-        own = pl_module.weighting
+        own = pl_module.weighting, pl_module.weigher
         for name in random.sample(list(self.strategies), len(self.strategies)):
-            pl_module.weighting = self.strategies[name]
+            pl_module.weighting, pl_module.weigher = self.strategies[name], self.weighers[name]
             start = time.perf_counter()
             pl_module.training_step(batch, batch_idx).backward()
             torch.nn.utils.clip_grad_norm_(pl_module.parameters(), 5.0)
@@ -57,7 +67,7 @@ class Cycles(pl.Callback):
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.seconds[name].append(time.perf_counter() - start)
-        pl_module.weighting = own
+        pl_module.weighting, pl_module.weigher = own
 
 
 def strategies_of(names: list[str], config: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lightning.fabric.utilities import move_data_to_device
 from benchmarks.suite.runner import Step
 from benchmarks.suite.workloads import collator, pairs
 from polyqwen.models.loading import Vocabulary
+from polyqwen.training.task_weigher import TaskWeigher
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.by_gradient.mgda import MGDA
 from polyqwen.weighting.by_loss.dwa import DynamicWeightAverage
@@ -46,9 +47,9 @@ def weighting_steps(setting: Any, count: int) -> dict[str, Step]:
 
 
 def _step(module: Any, weighting: Weighting, batch: Any, optimizer: torch.optim.Optimizer) -> None:
-    module.weighting = weighting
+    module.weigher = TaskWeigher(module, weighting, module.step_losses)
     optimizer.zero_grad(set_to_none=True)
     module.training_step(batch, 0).backward()
     optimizer.step()
     if weighting.lag:
-        module.update_weighting()
+        module.weigher.update(module.step)

@@ -13,6 +13,7 @@ from polyqwen.app.commands.report import write_after_training
 from polyqwen.app.console import console, quiet_lightning
 from polyqwen.atomic_files import sweep, write_text
 from polyqwen.build.run import build, build_trainer
+from polyqwen.checkpoints.callbacks.keep_last import save_last
 from polyqwen.checkpoints.sidecar import read_sidecar
 from polyqwen.data.tables.statistics import statistics_table, task_statistics
 from polyqwen.report.results_table import print_results
@@ -21,8 +22,7 @@ from polyqwen.runs.scores import Results, results_of
 from polyqwen.runs.weights import load_weights
 from polyqwen.training.callbacks.base import callbacks_of
 from polyqwen.training.callbacks.forgetting import ForgettingMonitor
-from polyqwen.training.callbacks.keep_last import save_last
-from polyqwen.training.callbacks.step_timer import StepTimer
+from polyqwen.training.callbacks.timing import StepTimer
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.build.fsdp_check import check_sharding
 from polyqwen.build.processes import device_count, launched_outside
+from polyqwen.checkpoints.callbacks.interruption import SaveWhenInterrupted
+from polyqwen.checkpoints.callbacks.run_record import RunRecord
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.config.candidate_losses import further_losses, weighting_node
 from polyqwen.config.check import resolved
@@ -28,12 +30,9 @@ from polyqwen.models.encoder import Encoder
 from polyqwen.models.tuning.sharing import HardSharing
 from polyqwen.models.tuning.strategies import FullTuning
 from polyqwen.runs.identity import flat_settings, hyperparameters, run_settings
-from polyqwen.training.callbacks.due_validation import DueValidation
-from polyqwen.training.callbacks.fsdp_evaluation import WholeInEvaluation
-from polyqwen.training.callbacks.interruption import SaveWhenInterrupted
-from polyqwen.training.callbacks.random_state import RandomState
 from polyqwen.training.callbacks.rank_agreement import RankAgreement
-from polyqwen.training.callbacks.run_record import RunRecord
+from polyqwen.training.callbacks.resume import DueValidation, RandomState
+from polyqwen.training.fsdp import WholeInEvaluation
 from polyqwen.training.module import EmbeddingModule
 from polyqwen.training.step import check_usable
 

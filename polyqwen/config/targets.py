@@ -6,6 +6,7 @@ from polyqwen.config.errors import suggest
 from polyqwen.config.signatures import Function, Signature, signature_of, walk
 
 ROOMS = (  # any class of theirs
+    "checkpoints.callbacks",
     "data",
     "losses",
     "metrics",

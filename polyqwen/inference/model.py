@@ -20,7 +20,7 @@ from polyqwen.data.tokens import Tokens
 from polyqwen.inference.inputs import GivenPictures, Input, content_of, is_single
 from polyqwen.models.encoder import Encoder
 from polyqwen.models.memory.large_batch import LargeBatch
-from polyqwen.training.features import embedded
+from polyqwen.training.step import project_and_normalize
 
 
 class EmbeddingModel:
@@ -191,7 +191,7 @@ class EmbeddingModel:
         pooled = LargeBatch("off").pooled(
             cast(Encoder, parts["encoder"]), parts["pooling"], batch.chunks, batch.images
         )
-        features = embedded(parts["projection"], pooled, batch.tasks, list(self.tasks))
+        features = project_and_normalize(parts["projection"], pooled, batch.tasks, list(self.tasks))
         return features.projected[features.tasks[task].query].float()
 
 

@@ -8,8 +8,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from polyqwen.tensorboard.gradient_conflicts import GradientConflicts
 from polyqwen.tensorboard.layout import dashboard_layout, session_end, session_start
-from polyqwen.training.callbacks.base import StepCallback, callbacks_of, tensorboard_writers
-from polyqwen.training.callbacks.throughput import Throughput
+from polyqwen.training.callbacks.base import callbacks_of, tensorboard_writers
+from polyqwen.training.callbacks.schedules import ScheduleCallback
+from polyqwen.training.callbacks.timing import Throughput
 from polyqwen.training.module import EmbeddingModule
 
 
@@ -107,7 +108,7 @@ def _has(trainer: pl.Trainer, kind: type[pl.Callback]) -> bool:
 
 
 def _schedules(trainer: pl.Trainer) -> list[str]:
-    given = [c.values for c in callbacks_of(trainer) if isinstance(c, StepCallback)]
+    given = [c.values for c in callbacks_of(trainer) if isinstance(c, ScheduleCallback)]
     keys = [key for values in given for key in values if key.startswith("schedule/")]
     groups = [group["name"] for group in trainer.optimizers[0].param_groups]
     rates = [f"lr_{name}" for name in groups if not name.endswith("_no_decay")]

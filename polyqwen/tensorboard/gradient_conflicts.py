@@ -12,8 +12,12 @@ from torch import Tensor
 
 from polyqwen.report.figure_style import INK, MUTED, figure_style
 from polyqwen.report.text_layout import drawable
-from polyqwen.training.callbacks.base import optimizer_stepped, tensorboard_writers
-from polyqwen.training.distributed import world_size
+from polyqwen.training.callbacks.base import (
+    StepCallback,
+    check_least,
+    log_metrics,
+    tensorboard_writers,
+)
 from polyqwen.training.module import EmbeddingModule
 from polyqwen.weighting.by_gradient.base import cosines
 from polyqwen.weighting.gram import SharedHeadGram
@@ -23,7 +27,7 @@ CELL = 0.85  # inches
 NUMBERED = 12  # tasks up to which a cell has room for its number
 
 
-class GradientConflicts(pl.Callback):
+class GradientConflicts(StepCallback):
     """Logs ``gradient/cosine/<task>/<task>``; TensorBoard gets ``gradient/conflicts``, a heat map.
 
     The cosine of two tasks' gradients at the shared head, before weighting: below 0 a step for one
@@ -37,8 +41,7 @@ class GradientConflicts(pl.Callback):
     """
 
     def __init__(self, every: int = 50) -> None:
-        if every < 1:
-            raise ValueError(f"gradient_conflicts.every must be at least 1, got {every}")
+        check_least("gradient_conflicts.every", every)
         self.every = every
         self._sums: Tensor | None = None  # (T, T) of the cosines since the last heat map
         self._counts: Tensor | None = None
@@ -48,26 +51,12 @@ class GradientConflicts(pl.Callback):
     ) -> None:
         """Asks for the gradients of the coming step."""
         assert isinstance(pl_module, EmbeddingModule)
-        due = (pl_module.step + 1) % self.every == 0 and len(pl_module.streams) > 1
-        if due and pl_module.watched is None:
-            pl_module.watched = SharedHeadGram()
+        if (pl_module.step + 1) % self.every == 0 and len(pl_module.streams) > 1:
+            pl_module.weigher.watch(SharedHeadGram())
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Reads them after the step's last micro-batch; ranks add theirs up before."""
-        assert isinstance(pl_module, EmbeddingModule)
-        if pl_module.watched is None or not optimizer_stepped(trainer, batch_idx):
-            return
-        gram, pl_module.watched = pl_module.watched, None
-        if world_size() > 1:
-            gram.all_reduce()
-        products = gram.take()
+    def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Logs the cosines of the step, if they were asked for."""
+        products = module.weigher.watched()
         if products is None or not bool(torch.isfinite(products.tasks).all()):
             return
         norms, cosine = cosines(products.tasks)
@@ -77,9 +66,7 @@ class GradientConflicts(pl.Callback):
         self._sums += torch.where(present, cosine, 0.0)
         self._counts += present
         if trainer.is_global_zero:
-            values = _pairs(pl_module, cosine, present)
-            for logger in trainer.loggers:
-                logger.log_metrics(values, step=pl_module.step)
+            log_metrics(trainer, _pairs(module, cosine, present), module.step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the means since the last validation."""

@@ -5,18 +5,27 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed import distributed_c10d
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn import functional as F
 
 from polyqwen.data.batch import TaskBatch
-from polyqwen.training.devices import sent
 
 _INDICES = ("query", "document", "negative")  # point at contents: shifted behind other ranks'
 _VECTORS = ("teacher_query", "teacher_document")
 _FLOATS = ("score", *_VECTORS)
+
+
+def to_device_async(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """(N,) int64 on a device; the host goes on without waiting for the copy.
+
+    ``torch.tensor(…, device="cuda")`` copies from pageable memory, and so waits until all work
+    under way is done.
+    """
+    held = torch.tensor(numbers)
+    if device.type == "cuda":
+        held = held.pin_memory()
+    return held.to(device, non_blocking=True)
 
 
 def world_size() -> int:
@@ -37,10 +46,10 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
-class Notice:
-    """A word that one rank leaves for the others, to be looked for outside of collectives.
+class Flag:
+    """A flag that any rank sets and all ranks can read, without a collective.
 
-    It lies in the store through which the ranks found each other.
+    It lies in the key-value store through which the ranks found each other.
 
     Args:
         name: the same on all ranks.
@@ -49,12 +58,12 @@ class Notice:
     def __init__(self, name: str) -> None:
         self._store, self._name = distributed_c10d._get_default_store(), f"polyqwen/{name}"
 
-    def give(self) -> None:
-        """Leaves it."""
+    def set(self) -> None:
+        """Sets it, for good."""
         self._store.set(self._name, "1")
 
-    def given(self) -> bool:
-        """Whether any rank left it."""
+    def is_set(self) -> bool:
+        """Whether any rank set it."""
         return bool(self._store.check([self._name]))
 
 
@@ -105,7 +114,7 @@ def gather_batch(
     header = [len(embeddings)]
     for task in order:
         header += _header(tasks.get(task))
-    own = sent(header, embeddings.device)
+    own = to_device_async(header, embeddings.device)
     columns = [_pack(tasks[task]) for task in order if task in tasks]
     payload = torch.cat(columns) if columns else own.new_empty(0)
     headers = gather_rows(own[None], [1] * world_size()).tolist()
@@ -194,25 +203,3 @@ def _join(parts: list[TaskBatch]) -> TaskBatch:
         moved.append(part)
     columns = [[c for c in column if c is not None] for column in zip(*moved, strict=True)]
     return TaskBatch(*(torch.cat(column) if column else None for column in columns))  # type: ignore[arg-type]
-
-
-def shard(module: nn.Module, mesh: DeviceMesh) -> None:
-    """Lets every process keep a part of each weight, its gradient and its optimizer state (FSDP2).
-
-    For a training step the weights are gathered once, and once its gradients are reduced. Gathering
-    layer by layer would hold less at a time, but ranks cut their batches into different numbers of
-    chunks (see `Collator`) and would wait for each other's collectives for ever.
-
-    FSDP2 takes no scalars: they become vectors of one, also in checkpoints, and load into scalars.
-
-    Args:
-        module: with a ``training_step``; changed in place.
-        mesh: the processes, one dimension.
-    """
-    for part in module.modules():
-        for name, parameter in list(part.named_parameters(recurse=False)):
-            if parameter.ndim == 0:
-                vector = nn.Parameter(parameter.detach()[None], parameter.requires_grad)
-                setattr(part, name, vector)
-    fully_shard(module, mesh=mesh)
-    register_fsdp_forward_method(module, "training_step")

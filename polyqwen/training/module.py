@@ -1,4 +1,4 @@
-"""The model and its training step: embed every content once, losses per task, weigh, sum."""
+"""The Lightning module: encoder, head, losses and weighting, and the training step over them."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -11,47 +11,59 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
-from polyqwen.losses.types import LossOutput
 from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.metrics.views import View, ViewMetrics
 from polyqwen.models.encoder import Encoder
 from polyqwen.models.memory.large_batch import LargeBatch
 from polyqwen.models.projection import PartedProjection
-from polyqwen.training.devices import sent
-from polyqwen.training.distributed import shard
-from polyqwen.training.features import Features, embedded
+from polyqwen.training.fsdp import shard
 from polyqwen.training.gradient_norm import GradientNorm
-from polyqwen.training.pairs import select, similarity_gap
-from polyqwen.training.step import StepLosses, check_names
-from polyqwen.training.step_record import StepRecord
+from polyqwen.training.step import (
+    Features,
+    StepLosses,
+    StepRecord,
+    batch_similarity_gap,
+    check_names,
+    pairs_of_task,
+    project_and_normalize,
+)
+from polyqwen.training.task_weigher import TaskWeigher
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.gram import Gram, Graph
-from polyqwen.weighting.weight_update import WeightUpdate
 
 
 class EmbeddingModule(pl.LightningModule):
     """Encoder, pooling and projection, with the losses and the weighting that train them.
 
-    A training step embeds all contents of a micro-batch, gives each task's pairs (of all ranks) to
+    A training step embeds all inputs of a micro-batch, gives each task's pairs (of all ranks) to
     its loss and returns Σ λ_t · boost_t · L_t. A task may have further losses, candidates of a
     library: they read its pairs, have a λ of their own, and share its boost. Losses and tasks keep
-    the weighting's order. What changes over time (λ, boost, temperature, loss weights) is set from
-    outside by callbacks.
+    the weighting's order. λ comes from the weighting by way of a `TaskWeigher`; what else changes
+    over time (boost, temperature, loss weights) is set by `ScheduleCallback`.
 
     Args:
         encoder: `Qwen2VLEncoder`, `TextEncoder` or anything with their interface.
         pooling: (B, L, H), mask -> (B, H).
         projection: (B, H) -> (B, D).
         losses: name -> loss, for exactly what the weighting weighs. A task's own loss has its name.
-        weighting: sets λ.
+        weighting: the strategy that sets λ.
         metrics: task -> metrics of its validation and test rows.
         optimizer: called with (encoder, head), returns what `configure_optimizers` returns.
-        prefixes: tokens of their own that tasks' prefixes are, with their ids; kept in checkpoints.
+        prefixes: tasks' prefix tokens that were added to the vocabulary, with their ids; kept in
+            checkpoints.
         large_batch: what of a step is kept for its backward pass; None keeps all.
         streams: the name of a further loss -> the task whose pairs it reads.
         start_step: absolute optimizer step at which the run begins (the switch for phase 2 alone).
+
+    Attributes:
+        boost: task -> factor of its losses beside λ.
+        record: what the last micro-batch computed; from the first training step on.
+        weigher: feeds the weighting, updates it, gives λ.
+        evaluated: embedded pairs by view, for callbacks' `on_validation_end` and `on_test_end`;
+            empty at other times.
     """
+
+    record: StepRecord
 
     def __init__(
         self,
@@ -83,13 +95,10 @@ class EmbeddingModule(pl.LightningModule):
         self.start_step = start_step
         self.prefixes = dict(prefixes or {})
         self.boost = dict.fromkeys(self.tasks, 1.0)
-        self.record: StepRecord | None = None
-        self.weight_update: WeightUpdate | None = None  # made within the last training step
-        self._trusted: Batch | None = None
-        self.watched: Gram | None = None  # a callback's; gets the gradients of the next steps too
+        self.weigher = TaskWeigher(self, weighting, self.step_losses)
         self.gradient_norm = GradientNorm()
         self._seen = ViewMetrics({task: self.metric(task) for task in self.tasks})
-        self.evaluated: dict[str, PairEmbeddings] = {}  # by view, in callbacks' `on_…_end` only
+        self.evaluated: dict[str, PairEmbeddings] = {}
         # published weights come in evaluation mode, without dropout, and Lightning would keep it
         self.train()
 
@@ -106,28 +115,36 @@ class EmbeddingModule(pl.LightningModule):
         """Unit-norm embeddings of a batch in fp32, (N, D); `Features.tasks` points at them."""
         return self.features(batch).embeddings
 
-    def features(self, batch: Batch) -> Features:
-        """The embeddings, and what they were made from."""
-        return self._embedded(self._pooled(batch), batch.tasks)
+    def features(self, batch: Batch, encoder_graph: bool = True) -> Features:
+        """The embeddings of a batch, and what they were made from.
 
-    def _embedded(self, pooled: Tensor, tasks: dict[str, TaskBatch]) -> Features:
-        return embedded(self.projection, pooled, tasks, self.tasks)
+        Args:
+            batch: of this rank.
+            encoder_graph: False leaves encoder and pooling out of the graph.
+        """
+        with torch.set_grad_enabled(encoder_graph and torch.is_grad_enabled()):
+            pooled = self.large_batch.pooled(self.encoder, self.pooling, batch.chunks, batch.images)
+        return self.project(pooled, batch.tasks)
 
-    def _pooled(self, batch: Batch) -> Tensor:
-        return self.large_batch.pooled(self.encoder, self.pooling, batch.chunks, batch.images)
+    def project(self, pooled: Tensor, tasks: dict[str, TaskBatch]) -> Features:
+        """Embeddings out of pooled vectors (N, H); see `project_and_normalize`."""
+        return project_and_normalize(self.projection, pooled, tasks, self.tasks)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none.
 
         With several ranks, each computes the loss of all ranks' rows (see `gather_batch`).
         """
+        # embed this rank's inputs, then every loss over the pairs of all ranks
         features = self.features(batch)
         pairs = self.step_losses.pairs(features.embeddings, features.tasks)
         outputs = self.step_losses.outputs(pairs)
-        self._inform_weighting(outputs, batch, features)
-        factors = dict(zip(self.streams, self.weighting.weights(self.step), strict=True))
+        # statistics go to the weighting before λ is read: it may weigh this very step by them
+        factors = self.weigher.weigh(self.step, batch, features, outputs)
         weights = {name: factors[name] * self.boost[self.streams[name]] for name in outputs}
-        total = features.embeddings.sum() * 0.0 + self.step_losses.still(outputs, self.device)
+        # the sum starts with zeros that reach every parameter, whichever tasks are absent
+        total = features.embeddings.sum() * 0.0
+        total = total + self.step_losses.zero_from_unused_parameters(outputs, self.device)
         if isinstance(self.projection, PartedProjection):
             total = total + self.projection.penalty()
         for name, output in outputs.items():
@@ -137,7 +154,9 @@ class EmbeddingModule(pl.LightningModule):
             outputs={n: o._replace(total=o.total.detach()) for n, o in outputs.items()},
             weights=weights,
             gaps={
-                task: similarity_gap(own) for task, own in pairs.items() if self.metric(task).paired
+                task: batch_similarity_gap(own)
+                for task, own in pairs.items()
+                if self.metric(task).paired
             },
             rows={task: len(own.query) for task, own in pairs.items()},
             embeddings=features.embeddings.detach(),
@@ -145,84 +164,23 @@ class EmbeddingModule(pl.LightningModule):
         )
         return total
 
-    def losses_of(self, batch: Batch) -> Tensor:
-        """(T,) all losses of a batch over all ranks, without a graph; NaN where one is absent."""
-        with torch.no_grad():
-            return self._losses_of(self.features(batch))
-
-    def _losses_of(self, features: Features) -> Tensor:
-        pairs = self.step_losses.pairs(features.embeddings, features.tasks)
-        return self.step_losses.totals(self.step_losses.outputs(pairs), self.device)
-
-    def update_weighting(self) -> WeightUpdate | None:
-        """Ends the weighting's window; trusted rows are looked at now, if they are asked for."""
-        trusted = self._look_at_trusted() if self.weighting.needs_trusted else None
-        return self.weighting.update(self.step, trusted)
-
-    def _look_at_trusted(self) -> Tensor:
-        """(T,) losses of the trusted rows; as in evaluation, so nothing random is drawn.
-
-        Strategies that compare gradients get that of the mean loss, without a pass back through the
-        encoder where they need none.
-        """
-        if self._trusted is None:
-            batch = cast(Any, self.trainer).datamodule.trusted_batch()
-            self._trusted = self.trainer.strategy.batch_to_device(batch)
-        self.eval()
-        gram = self.weighting.gram
-        with torch.set_grad_enabled(gram is not None and gram.through_encoder):
-            pooled = self._pooled(self._trusted)
-        with torch.set_grad_enabled(gram is not None):
-            features = self._embedded(pooled, self._trusted.tasks)
-            losses = self._losses_of(features)
-        self.train()
-        if gram is not None:
-            aim = self.weighting.trusted_objective(losses)
-            gram.add_trusted(aim, self._graph(features))
-        return losses.detach()
-
-    def _inform_weighting(
-        self, outputs: dict[str, LossOutput], batch: Batch, features: Features
-    ) -> None:
-        """Hands losses and, where they are asked for, gradients to the weighting."""
-        zero = torch.zeros((), device=self.device)
-        chance = [outputs[n].chance if n in outputs else zero for n in self.streams]
-        # each rank counts its own rows; the weighting adds them up
-        tasks = {task: len(own.query) for task, own in batch.tasks.items()}
-        rows = [tasks.get(t, 0) if n in outputs else 0 for n, t in self.streams.items()]
-        counts = sent(rows, self.device)
-        weighting = self.weighting
-        losses = self.step_losses.totals(outputs, self.device)
-        weighting.observe(losses, counts, torch.stack(chance))
-        totals = [outputs[n].total if n in outputs else None for n in self.streams]
-        if self.watched is not None and len(outputs) > 1:
-            self.watched.add(totals, self._graph(features))
-        if not weighting.due(self.step):
-            return
-        if weighting.needs_features:
-            weighting.observe_features(features.pooled)
-        if weighting.gram is not None and len(outputs) > 1:
-            weighting.gram.add(totals, self._graph(features))
-        if weighting.lag == 0:
-            self.weight_update = self.update_weighting()
-
-    def _graph(self, features: Features) -> Graph:
-        trained = [p for p in self.parameters() if p.requires_grad]
-        return Graph(features.pooled, features.projected, trained)
+    def trusted_batch(self) -> Batch:
+        """This rank's share of the data module's trusted rows, on its device."""
+        trainer = cast(Any, self.trainer)  # Lightning sets the data module without declaring it
+        batch: Batch = trainer.strategy.batch_to_device(trainer.datamodule.trusted_batch())
+        return batch
 
     def on_fit_start(self) -> None:
-        """Tells the weighting what it will weigh."""
-        bounds = {name: getattr(loss, "lower_bound", None) for name, loss in self.losses.items()}
-        further = [name for name, task in self.streams.items() if name != task]
-        self.weighting.bind(bounds, self.trainer.accumulate_grad_batches, further)
+        """Gives the weighting what it has to know of the losses and the step."""
+        self.weigher.bind(self.trainer.accumulate_grad_batches)
 
     def configure_model(self) -> None:
-        """With a mesh of devices (``trainer=fsdp``) each process keeps a part of every weight."""
+        """Shards all weights over the processes where there is a device mesh (``trainer=fsdp``)."""
         if self.device_mesh is not None and not isinstance(self, FSDPModule):
             shard(self, self.device_mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Tells which rows of the table of embeddings are whose prefix."""
+        """Adds the ids of the prefix tokens: which row of the embedding table is which prefix."""
         checkpoint["prefixes"] = self.prefixes
 
     def configure_optimizers(self) -> Any:
@@ -254,13 +212,14 @@ class EmbeddingModule(pl.LightningModule):
         self._seen.update(view, self.evaluated_pairs(batch, view[0]))
 
     def _views(self, split: str) -> list[View]:
-        # Lightning sets the trainer's data module without declaring it.
         return cast(Any, self.trainer).datamodule.splits.views("dev" if split == "val" else split)
 
     def evaluated_pairs(self, batch: Batch, task: str) -> PairEmbeddings:
         """One task's rows as metrics take them; with logits where its loss has classes."""
         features = self.features(batch)
-        return self.step_losses.evaluated(task, select(features.embeddings, features.tasks[task]))
+        return self.step_losses.evaluated(
+            task, pairs_of_task(features.embeddings, features.tasks[task])
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<task>/<metric>``, ``space/<task>/<monitor>`` and ``val/score``.
@@ -275,7 +234,7 @@ class EmbeddingModule(pl.LightningModule):
         self._log_views("test")
 
     def on_validation_end(self) -> None:
-        """Lets the embeddings go, after the callbacks have seen them."""
+        """Releases the embeddings, after the callbacks have read them."""
         self.evaluated.clear()
 
     def on_test_end(self) -> None:

@@ -9,13 +9,13 @@ from torch.distributed.tensor import DTensor
 
 from polyqwen.training.distributed import gather_objects
 from polyqwen.training.module import EmbeddingModule
-from polyqwen.training.step_record import StepRecord
+from polyqwen.training.step import StepRecord
 
 # from the surest evidence to none at all
 CAUSES = ("embedding", "score", "loss", "gradient of the loss", "gradient of the model")
 
 
-class BadRows(NamedTuple):
+class NonFiniteRows(NamedTuple):
     """Rows of one task that a step could not learn from.
 
     Attributes:
@@ -34,7 +34,9 @@ class BadRows(NamedTuple):
     rows: list[int]
 
 
-def find_bad_rows(module: EmbeddingModule, records: Sequence[StepRecord]) -> list[BadRows]:
+def find_nonfinite_rows(
+    module: EmbeddingModule, records: Sequence[StepRecord]
+) -> list[NonFiniteRows]:
     """The rows of all ranks that are to blame; a collective, the same answer on every rank.
 
     A content that becomes NaN names its rows for certain. If all contents are finite, the losses
@@ -52,19 +54,19 @@ def find_bad_rows(module: EmbeddingModule, records: Sequence[StepRecord]) -> lis
     for i, record in enumerate(records):
         for task, cause, rows in _of_losses(module, record):
             if (i, task) not in known:
-                own.append(BadRows(i, rank, task, cause, rows))
+                own.append(NonFiniteRows(i, rank, task, cause, rows))
     found += _of_all_ranks(own)
     if found:
         return found
     every = [
-        BadRows(i, rank, task, CAUSES[-1], _numbers(batch.row))
+        NonFiniteRows(i, rank, task, CAUSES[-1], _numbers(batch.row))
         for i, record in enumerate(records)
         for task, batch in record.tasks.items()
     ]
     return _of_all_ranks(every)
 
 
-def bad_parameters(module: torch.nn.Module) -> list[str]:
+def nonfinite_parameters(module: torch.nn.Module) -> list[str]:
     """Names of parameters whose gradient is not finite on some rank; a collective."""
     names = [
         name
@@ -79,13 +81,13 @@ def _finite(value: Tensor) -> bool:
     return bool(local.isfinite().all())
 
 
-def _of_all_ranks(own: list[BadRows]) -> list[BadRows]:
+def _of_all_ranks(own: list[NonFiniteRows]) -> list[NonFiniteRows]:
     # as plain tuples: a checkpoint or another process needs to know no class of ours
     gathered = gather_objects([tuple(bad) for bad in own])
-    return sorted(BadRows(*bad) for of_rank in gathered for bad in of_rank)
+    return sorted(NonFiniteRows(*bad) for of_rank in gathered for bad in of_rank)
 
 
-def _of_contents(index: int, rank: int, record: StepRecord) -> Iterable[BadRows]:
+def _of_contents(index: int, rank: int, record: StepRecord) -> Iterable[NonFiniteRows]:
     """Rows with a content or a score that is not finite."""
     bad = ~record.embeddings.isfinite().all(-1)  # (N,)
     for task, batch in record.tasks.items():
@@ -93,10 +95,10 @@ def _of_contents(index: int, rank: int, record: StepRecord) -> Iterable[BadRows]
         if batch.negative is not None and batch.negative_row is not None:
             rows[batch.negative_row[bad[batch.negative]]] = True
         if rows.any():
-            yield BadRows(index, rank, task, CAUSES[0], _numbers(batch.row[rows]))
+            yield NonFiniteRows(index, rank, task, CAUSES[0], _numbers(batch.row[rows]))
         elif batch.score is not None and not batch.score.isfinite().all():
             wrong = batch.row[~batch.score.isfinite()]
-            yield BadRows(index, rank, task, CAUSES[1], _numbers(wrong))
+            yield NonFiniteRows(index, rank, task, CAUSES[1], _numbers(wrong))
 
 
 def _of_losses(module: EmbeddingModule, record: StepRecord) -> Iterable[tuple[str, str, list[int]]]:

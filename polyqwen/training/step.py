@@ -1,27 +1,126 @@
-"""The losses of a training step: which task's pairs each reads, and which of them there are."""
+"""The pure functions and types of one training step: features, pairs of each task, losses."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from polyqwen.data.batch import TaskBatch
 from polyqwen.losses.candidates import available
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.types import PairEmbeddings
+from polyqwen.models.projection import PartedProjection
 from polyqwen.training.distributed import gather_batch, world_size
-from polyqwen.training.pairs import select
+
+
+class Features(NamedTuple):
+    """A batch's inputs on their way through the model's head.
+
+    With a projection per task there is one row for each input and task that uses it.
+
+    Attributes:
+        pooled: (N, H), output of the pooling, which goes into the projection.
+        projected: (N, D), output of the projection.
+        embeddings: (N, D), the same with unit norm, fp32.
+        tasks: the batch's pairs; their indices point at these rows.
+    """
+
+    pooled: Tensor
+    projected: Tensor
+    embeddings: Tensor
+    tasks: dict[str, TaskBatch]
+
+
+def project_and_normalize(
+    projection: nn.Module, pooled: Tensor, tasks: Mapping[str, TaskBatch], order: Sequence[str]
+) -> Features:
+    """Projects pooled vectors and scales them to unit norm, in training and in use alike.
+
+    Args:
+        projection: (N, H) -> (N, D), or a `PartedProjection` with one part per task.
+        pooled: (N, H).
+        tasks: the batch's pairs.
+        order: all tasks of the run, as the projection's parts are ordered.
+    """
+    if isinstance(projection, PartedProjection):
+        rows, sizes, tasks = split_inputs_by_task(tasks, order)
+        pooled = pooled[rows]
+        projected = projection(pooled, sizes)
+    else:
+        projected = projection(pooled)
+    return Features(pooled, projected, F.normalize(projected.float(), dim=-1), dict(tasks))
+
+
+def split_inputs_by_task(
+    tasks: Mapping[str, TaskBatch], order: Sequence[str]
+) -> tuple[Tensor, list[int], dict[str, TaskBatch]]:
+    """Gives every task a copy of its own of the inputs that it uses.
+
+    Args:
+        tasks: the batch's pairs.
+        order: all tasks of the run.
+
+    Returns:
+        (M,) indices of the inputs, task after task; the number of each task's in ``order``, 0 for
+        an absent one; the pairs with their indices pointing at these M rows.
+    """
+    rows: list[Tensor] = []
+    sizes, moved = [], {}
+    for task in order:
+        if task not in tasks:
+            sizes.append(0)
+            continue
+        fields = {name: getattr(tasks[task], name) for name in ("query", "document", "negative")}
+        given = {name: index for name, index in fields.items() if index is not None}
+        used, place = torch.cat(list(given.values())).unique(return_inverse=True)
+        places = (place + sum(sizes)).split([len(index) for index in given.values()])
+        moved[task] = tasks[task]._replace(**dict(zip(given, places, strict=True)))
+        rows.append(used)
+        sizes.append(len(used))
+    return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64), sizes, moved
+
+
+def pairs_of_task(embeddings: Tensor, rows: TaskBatch) -> Pairs:
+    """The embedded pairs of one task: its rows of the batch's (N, D) embeddings."""
+    return Pairs(
+        query=embeddings[rows.query],
+        document=embeddings[rows.document],
+        query_key=rows.query_key,
+        document_key=rows.document_key,
+        score=rows.score,
+        negative=None if rows.negative is None else embeddings[rows.negative],
+        negative_key=rows.negative_key,
+        negative_row=rows.negative_row,
+        label=rows.label,
+        teacher_query=rows.teacher_query,
+        teacher_document=rows.teacher_document,
+    )
+
+
+@torch.no_grad()
+def batch_similarity_gap(pairs: Pairs) -> Tensor:
+    """Mean cosine of matching pairs minus that of all other combinations in a batch: a scalar.
+
+    A cheap monitor that stays on the device. `metrics.similarity.similarity_gap` measures a whole
+    split and leaves equal texts and pictures out of the non-matching pairs.
+    """
+    cosines = pairs.query @ pairs.document.T  # (B, B)
+    rows = len(cosines)
+    matching = cosines.diagonal().mean()
+    others = (cosines.sum() - cosines.diagonal().sum()) / max(rows * (rows - 1), 1)
+    return matching - others
 
 
 class StepLosses:
-    """All losses of a run by name; each step has those whose task is there.
+    """Applies every loss whose task is present in the batch.
 
-    A task's own loss has its name. A task may have further losses, candidates of a library, that
-    read its pairs.
+    A task's own loss has the task's name. A task may have further losses, candidates of a library,
+    that read the same pairs.
 
     Args:
-        losses: name -> loss, for exactly `order`.
+        losses: name -> loss, for exactly ``order``.
         order: names of all losses as the weighting has them.
         further: the name of a further loss -> the task whose pairs it reads.
 
@@ -45,7 +144,7 @@ class StepLosses:
         self.streams = {name: further.get(name, name) for name in order}
 
     def pairs(self, embeddings: Tensor, tasks: dict[str, TaskBatch]) -> dict[str, Pairs]:
-        """Every task's pairs of all ranks, in the order of the tasks; a collective.
+        """Every present task's pairs of all ranks, in the order of the tasks; a collective.
 
         Args:
             embeddings: (N, D) of this rank.
@@ -53,7 +152,7 @@ class StepLosses:
         """
         if world_size() > 1:
             embeddings, tasks = gather_batch(embeddings, tasks, self.tasks)
-        return {t: select(embeddings, tasks[t]) for t in self.tasks if t in tasks}
+        return {t: pairs_of_task(embeddings, tasks[t]) for t in self.tasks if t in tasks}
 
     def outputs(self, pairs: Mapping[str, Pairs]) -> dict[str, LossOutput]:
         """Every loss whose task is present with what it needs; the same ones on all ranks."""
@@ -65,12 +164,22 @@ class StepLosses:
         }
 
     def totals(self, outputs: Mapping[str, LossOutput], device: torch.device) -> Tensor:
-        """(T,) values of all losses, NaN where one is absent."""
+        """(T,) values of all losses with their graphs, NaN where one is absent."""
         blank = torch.full((), torch.nan, device=device)
         return torch.stack([outputs[n].total if n in outputs else blank for n in self.streams])
 
-    def still(self, outputs: Mapping[str, LossOutput], device: torch.device) -> Tensor:
-        """Zero, with parameters of the absent losses: the same graph at every step."""
+    def values(self, features: Features) -> Tensor:
+        """(T,) `totals` of embedded pairs of all ranks; a collective."""
+        outputs = self.outputs(self.pairs(features.embeddings, features.tasks))
+        return self.totals(outputs, features.embeddings.device)
+
+    def zero_from_unused_parameters(
+        self, outputs: Mapping[str, LossOutput], device: torch.device
+    ) -> Tensor:
+        """Zero times every parameter of the absent losses, a scalar.
+
+        Added to the step's loss, every parameter has a gradient in every step, as DDP expects.
+        """
         absent = [loss for name, loss in self.modules.items() if name not in outputs]
         zero = torch.zeros((), device=device)
         return sum((p.sum() * 0.0 for loss in absent for p in loss.parameters()), zero)
@@ -87,6 +196,28 @@ class StepLosses:
             pairs.label,
             None if pairs.label is None else loss.logits(pairs.query),
         )
+
+
+class StepRecord(NamedTuple):
+    """What the last training step (one micro-batch) computed, detached, for callbacks.
+
+    Attributes:
+        total: scalar, the loss that was trained on.
+        outputs: by loss; totals before λ and boost.
+        weights: λ · boost as applied, by loss.
+        gaps: mean cosine of matching minus other pairs, by task with pairs.
+        rows: of all ranks, by task.
+        embeddings: (N, D), of this rank.
+        tasks: this rank's pairs of them.
+    """
+
+    total: Tensor
+    outputs: dict[str, LossOutput]
+    weights: dict[str, Tensor]
+    gaps: dict[str, Tensor]
+    rows: dict[str, int]
+    embeddings: Tensor
+    tasks: dict[str, TaskBatch]
 
 
 def check_names(kind: str, given: Collection[str], wanted: Collection[str]) -> None:

@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.soak import same
 from polyqwen.atomic_files import TEMPORARY, atomic_write, sweep
+from polyqwen.checkpoints.callbacks.keep_last import KeepLast
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.checkpoints.sidecar import (
     Contents,
@@ -28,7 +29,6 @@ from polyqwen.checkpoints.sidecar import (
     verified,
     write_sidecar,
 )
-from polyqwen.training.callbacks.keep_last import KeepLast
 from tests.conftest import Configure
 from tests.training.test_resume import DROPOUT, SHORT, fit
 

@@ -55,7 +55,7 @@ def test_validation_leaves_trusted_rows_out(configure: Configure) -> None:
         assert sum(len(b.tasks[task].row) for b in test) == len(
             parts.data.splits.table(task, "test")
         )
-    losses = parts.model.eval().losses_of(batch)
+    losses = parts.model.eval().weigher.losses_of(batch)
     assert torch.isfinite(losses).all() and not losses.requires_grad
 
 

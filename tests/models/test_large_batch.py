@@ -227,7 +227,7 @@ def test_task_gradients_are_those_of_a_plain_step(configure: Configure, gram: st
         own = parts.model.step_losses
         outputs = own.outputs(own.pairs(features.embeddings, features.tasks))
         losses = [outputs[task].total for task in own.tasks]
-        parts.model.weighting.gram.add(losses, parts.model._graph(features))
+        parts.model.weighting.gram.add(losses, parts.model.weigher.graph(features))
         products[mode] = parts.model.weighting.gram.take().tasks
     assert products["off"].diagonal().min() > 0
     assert torch.allclose(products["cached"], products["off"], rtol=1e-4, atol=1e-7)

@@ -14,7 +14,7 @@ from polyqwen.losses.types import Pairs
 from polyqwen.models.projection import PartedProjection, ResidualProjection
 from polyqwen.models.tuning.sharing import SoftSharing
 from polyqwen.models.tuning.task_adapters import AdaptedEncoder, LowRankLinear
-from polyqwen.training.pairs import select
+from polyqwen.training.step import pairs_of_task
 from tests.conftest import Configure
 
 TASKS = ("text_pair", "sentiment", "topic", "sentiment5", "intent")
@@ -81,7 +81,7 @@ def test_every_task_goes_its_own_way(configure: Configure, sharing: str) -> None
     rows, batch = batch_of(parts)
     features = model.features(batch)
     for number, task in enumerate(TASKS):
-        own = select(features.embeddings, features.tasks[task])
+        own = pairs_of_task(features.embeddings, features.tasks[task])
         alone = parts.data.collator(rows, only=task)
         hidden = []
         for chunk in alone.chunks:
@@ -199,7 +199,7 @@ def test_losses_see_the_rows_of_their_task_only(configure: Configure) -> None:
     total = parts.model.training_step(batch, 0)
     by_hand: Any = parts.model.projection.penalty()
     for task in TASKS:
-        pairs: Pairs = select(features.embeddings, features.tasks[task])
+        pairs: Pairs = pairs_of_task(features.embeddings, features.tasks[task])
         by_hand = by_hand + parts.model.losses[task](pairs).total
     assert_close(total, by_hand)
     assert SoftSharing().separate is False

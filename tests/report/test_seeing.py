@@ -19,7 +19,7 @@ from polyqwen.runs.run_folder import read_json
 from polyqwen.tensorboard.gradient_conflicts import GradientConflicts, conflict_image
 from polyqwen.tensorboard.projector import Projector
 from polyqwen.tensorboard.projector_files import Cloud, sprite, thumbnail, write_cloud
-from polyqwen.training.callbacks.throughput import Throughput
+from polyqwen.training.callbacks.timing import Throughput
 from polyqwen.weighting.weight_update import WeightUpdate, append_update, read_updates
 from tests.conftest import Configure
 
@@ -90,7 +90,7 @@ def test_looking_changes_nothing(configure: Configure, tmp_path: Path) -> None:
         cfg = configure(*SHORT, "logger=csv", f"callbacks.gradient_conflicts.every={every}")
         _, parts = fit(cfg)
         states.append({k: v.clone() for k, v in parts.model.state_dict().items()})
-        assert parts.model.watched is None
+        assert parts.model.weigher.watched() is None
     assert len(states[0]) > 50
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name

@@ -36,6 +36,7 @@ from polyqwen.config.resolvers import register
 from polyqwen.data.batch import Batch
 from polyqwen.models import packing
 from polyqwen.training.module import EmbeddingModule
+from polyqwen.training.task_weigher import TaskWeigher
 from tests.conftest import ROOT
 from tests.training.test_module import batch_of
 
@@ -122,7 +123,7 @@ def step(overrides: Sequence[str], fault: str | None) -> list[str]:
         fault: "copy" brings the loss back, "mixed" adds a tensor of the host; None does neither.
     """
     packing.has_kernel = lambda device: device.type == KIND
-    EmbeddingModule.update_weighting = lambda self: None  # type: ignore[method-assign]
+    TaskWeigher.update = lambda self, step: None  # type: ignore[method-assign]
     plain = EmbeddingModule.training_step
 
     def faulty(self: Any, batch: Batch, batch_idx: int) -> torch.Tensor:

@@ -31,16 +31,16 @@ def spiked(model: EmbeddingModule) -> None:
 
 def collapsed(model: EmbeddingModule) -> None:
     """From step 6 on all contents have nearly the same embedding."""
-    plain = model._embedded
+    plain = model.project
 
-    def embedded(pooled: Tensor, tasks: Any) -> Any:
+    def project(pooled: Tensor, tasks: Any) -> Any:
         features = plain(pooled, tasks)
         if model.step < 6:
             return features
         one = torch.ones_like(features.embeddings) + 1e-3 * features.embeddings
         return features._replace(embeddings=torch.nn.functional.normalize(one, dim=-1))
 
-    model._embedded = embedded  # type: ignore[method-assign]
+    model.project = project  # type: ignore[method-assign]
 
 
 def warned(

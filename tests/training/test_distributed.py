@@ -12,7 +12,7 @@ from polyqwen.data.batch import TaskBatch
 from polyqwen.losses.classification import ClassificationLoss
 from polyqwen.training.callbacks.rank_agreement import RankAgreement
 from polyqwen.training.distributed import gather_batch, gather_rows
-from polyqwen.training.pairs import select
+from polyqwen.training.step import pairs_of_task
 from polyqwen.weighting.by_loss.static import StaticWeighting
 from tests.losses.loss_cases import CASES
 from tests.ranks import on_ranks
@@ -90,7 +90,7 @@ def loss_and_gradient(name: str, shards: list[dict[str, Any]], rank: int) -> tup
     total = embeddings.sum() * 0.0
     for factor, task in ((1.0, "first"), (2.0, "second")):
         if task in tasks:
-            total = total + factor * loss(select(embeddings, tasks[task])).total
+            total = total + factor * loss(pairs_of_task(embeddings, tasks[task])).total
     total.backward()
     assert weight.grad is not None
     # DDP averages over ranks; a head of the loss has the whole gradient on each of them
@@ -148,7 +148,7 @@ def test_gathered_columns_are_those_of_the_whole_batch() -> None:
 
     for embeddings, tasks in on_ranks(2, run):
         assert set(tasks) == {"a"}
-        ours, theirs = select(embeddings, tasks["a"]), select(contents, batch)
+        ours, theirs = pairs_of_task(embeddings, tasks["a"]), pairs_of_task(contents, batch)
         order = torch.cat(
             [torch.where(batch.negative_row < 5)[0], torch.where(batch.negative_row >= 5)[0]]
         )

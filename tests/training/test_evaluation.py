@@ -12,7 +12,7 @@ from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.report.results_table import group_rows, groups_markdown, groups_table
 from polyqwen.report.retrieval_examples import gallery_rows
 from polyqwen.training.evaluation import advantage, chance, choose, embed_view, measure
-from polyqwen.training.pairs import select
+from polyqwen.training.step import pairs_of_task
 
 
 def test_rows_come_back_in_order_whatever_the_batches(parts: Parts) -> None:
@@ -21,7 +21,7 @@ def test_rows_come_back_in_order_whatever_the_batches(parts: Parts) -> None:
     dataset = MultiTaskDataset(parts.data.splits.tables("test"))
     rows = [dataset["ocr", i] for i in (5, 0)]
     batch = parts.data.collator(rows)
-    alone = select(parts.model.eval()(batch), batch.tasks["ocr"])
+    alone = pairs_of_task(parts.model.eval()(batch), batch.tasks["ocr"])
     assert_close(view.pairs.query[[5, 0]], alone.query, atol=1e-5, rtol=1e-4)
     assert view.pairs.document_key[[5, 0]].tolist() == [row.document.key for row in rows]
     assert view.pairs.score is None

@@ -14,7 +14,7 @@ from polyqwen.data.batch import Batch
 from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.training.module import EmbeddingModule
 from polyqwen.training.optimizer import adamw, decays
-from polyqwen.training.pairs import select, similarity_gap
+from polyqwen.training.step import batch_similarity_gap, pairs_of_task
 from tests.conftest import ROOT, Configure
 
 TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi")
@@ -38,7 +38,7 @@ def test_the_loss_is_the_weighted_sum_of_the_tasks(parts: Parts) -> None:
     embeddings = model(batch)
     by_hand = 0.0
     for task, weight in zip(TASKS, (1.0, 1.0, 1.0, 1.2), strict=True):
-        own = model.losses[task](select(embeddings, batch.tasks[task])).total
+        own = model.losses[task](pairs_of_task(embeddings, batch.tasks[task])).total
         by_hand += 1.05 * weight * (2.0 if task == "text_pair" else 1.0) * own  # beta 1.05
     assert_close(total, by_hand)
     assert model.record is not None and model.record.rows == dict.fromkeys(TASKS, 4)
@@ -92,16 +92,16 @@ def test_hard_negatives_reach_the_loss(configure: Configure, parts: Parts) -> No
     batch = parts.data.collator(rows)
     own = batch.tasks["ocr"]
     assert own.negative_row.tolist() == [0, 1, 2] and len(own.negative) == 3
-    chance = parts.model.losses["ocr"](select(parts.model(batch), own)).chance
+    chance = parts.model.losses["ocr"](pairs_of_task(parts.model(batch), own)).chance
     assert_close(chance, torch.tensor(6.0).log())
 
 
 def test_similarity_gap_by_hand(parts: Parts) -> None:
     batch = batch_of(parts, ("ocr",))
-    pairs = select(parts.model(batch), batch.tasks["ocr"])
+    pairs = pairs_of_task(parts.model(batch), batch.tasks["ocr"])
     cosines = pairs.query @ pairs.document.T
     off = cosines[~torch.eye(4, dtype=torch.bool)].mean()
-    assert_close(similarity_gap(pairs), cosines.diagonal().mean() - off)
+    assert_close(batch_similarity_gap(pairs), cosines.diagonal().mean() - off)
 
 
 def test_optimizer_groups_are_the_papers(parts: Parts) -> None:

@@ -31,9 +31,9 @@ def in_an_embedding(task: str, step: int, place: int = 0) -> Plant:
     """One content of one row, in the first micro-batch of a step."""
 
     def plant(model: EmbeddingModule) -> None:
-        plain, planted = model._embedded, []
+        plain, planted = model.project, []
 
-        def embedded(pooled: Tensor, tasks: Any) -> Any:
+        def project(pooled: Tensor, tasks: Any) -> Any:
             features = plain(pooled, tasks)
             trains = model.training and torch.is_grad_enabled()
             if not trains or model.step != step or planted or task not in features.tasks:
@@ -43,7 +43,7 @@ def in_an_embedding(task: str, step: int, place: int = 0) -> Plant:
             planted.append(int(features.tasks[task].row[place]))
             return features._replace(embeddings=features.embeddings * factor)
 
-        model._embedded = embedded  # type: ignore[method-assign]
+        model.project = project  # type: ignore[method-assign]
         model.planted = planted  # type: ignore[assignment]
 
     return plant
@@ -245,7 +245,7 @@ def test_good_steps_are_not_looked_at(
     def never(*_: Any) -> None:
         raise AssertionError("a good step was searched")
 
-    monkeypatch.setattr("polyqwen.training.callbacks.nonfinite_guard.find_bad_rows", never)
+    monkeypatch.setattr("polyqwen.training.callbacks.nonfinite_guard.find_nonfinite_rows", never)
     guard, _, _ = fit(configure, tmp_path, lambda _: None)
     assert guard.total == 0 and not (tmp_path / FILE).exists()
     assert not guard._records  # nothing of a step outlives it

@@ -13,8 +13,8 @@ from polyqwen.config.candidate_losses import Further, further_losses, weighting_
 from polyqwen.config.check import resolved
 from polyqwen.config.errors import ConfigError
 from polyqwen.training.callbacks.schedules import LossSchedule
-from polyqwen.training.pairs import select
 from polyqwen.training.schedules import constant
+from polyqwen.training.step import pairs_of_task
 from tests.config.test_conf import composed
 from tests.conftest import Configure
 from tests.ranks import on_ranks
@@ -106,7 +106,7 @@ def test_the_loss_is_the_weighted_sum_of_all(parts_of_choice: Parts) -> None:
     model.boost["text_pair"] = 2.0
     batch = batch_of(parts_of_choice, ["text_pair"], rows=8)
     total = model.training_step(batch, 0)
-    pairs = select(model(batch), batch.tasks["text_pair"])
+    pairs = pairs_of_task(model(batch), batch.tasks["text_pair"])
     present = set(model.streams) - {"triplet_given"}  # no hard negatives in these rows
     by_hand = {name: model.losses[name](pairs).total for name in present}
     weights = {name: 2.0 * (0.5 if name == "cosent" else 1.0) for name in present}

@@ -6,7 +6,7 @@ import torch
 from polyqwen.build.run import build
 from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.losses.types import Pairs
-from polyqwen.training.pairs import select
+from polyqwen.training.step import pairs_of_task
 from tests.conftest import Configure
 
 ROWS = 32
@@ -33,7 +33,8 @@ def test_32_rows_of_each_task_are_learnt_by_heart(configure: Configure) -> None:
             with torch.no_grad():
                 embeddings = model(batch)
             recall = {
-                task: recall_at_1(select(embeddings, batch.tasks[task])) for task in data.tasks
+                task: recall_at_1(pairs_of_task(embeddings, batch.tasks[task]))
+                for task in data.tasks
             }
             if min(recall.values()) == 1.0:
                 return

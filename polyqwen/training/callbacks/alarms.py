@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.metrics.space import effective_rank
-from polyqwen.training.callbacks.base import optimizer_stepped
+from polyqwen.training.callbacks.base import StepCallback, check_least, log_metrics
 from polyqwen.training.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ WAY_OUT = {
 }
 
 
-class Alarms(pl.Callback):
+class Alarms(StepCallback):
     """Looks at losses, similarity gaps and the effective rank every few steps; warns, never stops.
 
     - *Spike*: a task's largest loss since the last look is above ``spike`` times its usual one (the
@@ -62,8 +62,7 @@ class Alarms(pl.Callback):
             ("min_rank", min_rank, 1),
             ("patience", patience, 0),
         ):
-            if value < least:
-                raise ValueError(f"alarms.{name} must be at least {least}, got {value}")
+            check_least(f"alarms.{name}", value, least)
         if spike <= 1:
             raise ValueError(f"alarms.spike must be above 1, got {spike}")
         self.every, self.spike, self.patience = every, spike, patience
@@ -89,24 +88,19 @@ class Alarms(pl.Callback):
         for name, value in state_dict.items():
             setattr(self, name, value)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Keeps hold of the step's scalars, on their device; looks when it is time."""
-        assert isinstance(pl_module, EmbeddingModule) and pl_module.record is not None
-        record = pl_module.record
+    def after_micro_batch(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Keeps the micro-batch's scalars, on their device."""
+        record = module.record
         for name, output in record.outputs.items():
             self._losses[name].append(output.total)
         for task, gap in record.gaps.items():
             self._gaps[task].append(gap)
-            self.since.setdefault(task, pl_module.step)
-        if optimizer_stepped(trainer, batch_idx) and pl_module.step % self.every == 0:
-            self._look(trainer, pl_module, record.embeddings)
+            self.since.setdefault(task, module.step)
+
+    def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Looks when it is time."""
+        if module.step % self.every == 0:
+            self._look(trainer, module, module.record.embeddings)
 
     def _look(self, trainer: pl.Trainer, module: EmbeddingModule, embeddings: Tensor) -> None:
         """All losses and gaps are of all ranks' rows, so ranks agree; the first one speaks."""
@@ -155,5 +149,4 @@ class Alarms(pl.Callback):
         for name in new:
             kind = name.partition("/")[0]
             log.warning("step %d: %s; %s", module.step, wrong[name], WAY_OUT[kind])
-            for logger in trainer.loggers:
-                logger.log_metrics({f"alarm/{name}": 1.0}, step=module.step)
+            log_metrics(trainer, {f"alarm/{name}": 1.0}, module.step)

@@ -1,6 +1,6 @@
-"""Callbacks that set something before every training batch and report what they set."""
+"""Base class of callbacks that act after micro-batches and optimizer steps."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -10,21 +10,32 @@ from torch.utils.tensorboard import SummaryWriter
 from polyqwen.training.module import EmbeddingModule
 
 
-class StepCallback(pl.Callback, ABC):
-    """Applies a pure function of the optimizer step, so a resumed run needs no state of it."""
+class StepCallback(pl.Callback):
+    """Callback with hooks after each micro-batch and after each optimizer step.
 
-    values: dict[str, float] = {}  # noqa: RUF012  (replaced, never changed)
+    Both are called in Lightning's `on_train_batch_end`, so callbacks run in the trainer's order,
+    those that save checkpoints last.
+    """
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
-        """Sets the values of the coming step."""
+        """Calls the hooks that are due."""
         assert isinstance(pl_module, EmbeddingModule)
-        self.values = self.apply(trainer, pl_module)
+        self.after_micro_batch(trainer, pl_module)
+        if optimizer_stepped(trainer, batch_idx):
+            self.after_step(trainer, pl_module)
 
-    @abstractmethod
-    def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
-        """Sets this step's values and returns them by logger key."""
+    def after_micro_batch(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Called after each micro-batch; ``module.record`` has what it computed."""
+
+    def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Called after each optimizer step, when ``module.step`` is counted up."""
 
 
 def optimizer_stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -39,6 +50,24 @@ def optimizer_stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """The trainer's callbacks, a list that Lightning sets without declaring it."""
     return cast(Any, trainer).callbacks
+
+
+def check_least(name: str, value: float, least: float = 1) -> None:
+    """Raises `ValueError` where a setting is below its least value.
+
+    Args:
+        name: as in the configuration, such as ``step_log.every``.
+        value: given.
+        least: allowed.
+    """
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def log_metrics(trainer: pl.Trainer, values: Mapping[str, Any], step: int) -> None:
+    """Writes scalars by key to all of the run's loggers, at an absolute optimizer step."""
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(values), step=step)
 
 
 def tensorboard_writers(trainer: pl.Trainer) -> list[SummaryWriter]:

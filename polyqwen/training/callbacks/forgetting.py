@@ -2,6 +2,7 @@
 
 import lightning.pytorch as pl
 
+from polyqwen.training.callbacks.base import log_metrics
 from polyqwen.training.module import EmbeddingModule
 
 
@@ -46,5 +47,4 @@ class ForgettingMonitor(pl.Callback):
         elif self.at_switch is not None:
             self.passed = True
             fall = {f"val/{self.task}/forgetting": self.at_switch - self.now}
-            for logger in trainer.loggers:
-                logger.log_metrics(fall, step=pl_module.step)
+            log_metrics(trainer, fall, pl_module.step)

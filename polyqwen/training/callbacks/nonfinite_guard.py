@@ -11,9 +11,15 @@ import lightning.pytorch as pl
 import torch
 from torch.optim import Optimizer
 
+from polyqwen.training.callbacks.base import check_least, log_metrics
 from polyqwen.training.module import EmbeddingModule
-from polyqwen.training.nonfinite_rows import CAUSES, BadRows, bad_parameters, find_bad_rows
-from polyqwen.training.step_record import StepRecord
+from polyqwen.training.nonfinite_rows import (
+    CAUSES,
+    NonFiniteRows,
+    find_nonfinite_rows,
+    nonfinite_parameters,
+)
+from polyqwen.training.step import StepRecord
 
 log = logging.getLogger(__name__)
 FILE = "bad_steps.jsonl"  # in the run's folder
@@ -37,8 +43,7 @@ class NonFiniteGuard(pl.Callback):
     """
 
     def __init__(self, max_bad_steps: int = 10) -> None:
-        if max_bad_steps < 1:
-            raise ValueError(f"nonfinite.max_bad_steps must be at least 1, got {max_bad_steps}")
+        check_least("nonfinite.max_bad_steps", max_bad_steps)
         self.max_bad_steps = max_bad_steps
         self.in_a_row = 0
         self.total = 0
@@ -55,8 +60,7 @@ class NonFiniteGuard(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps what the micro-batch saw until the step is over."""
         assert isinstance(pl_module, EmbeddingModule)
-        if pl_module.record is not None:
-            self._records.append(pl_module.record)
+        self._records.append(pl_module.record)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -93,7 +97,7 @@ class NonFiniteGuard(pl.Callback):
         records: Sequence[StepRecord],
     ) -> None:
         """One line on the terminal, one in the file, one number for the loggers; collective."""
-        rows, parameters = find_bad_rows(module, records), bad_parameters(module)
+        rows, parameters = find_nonfinite_rows(module, records), nonfinite_parameters(module)
         if not trainer.is_global_zero:
             return
         entry: dict[str, Any] = {
@@ -112,8 +116,7 @@ class NonFiniteGuard(pl.Callback):
             "step %d skipped: gradient norm %s (%d in a row, %d in all); %s; all of it in %s",
             *(module.step, norm, self.in_a_row, self.total, _words(rows, parameters), path),
         )
-        for logger in trainer.loggers:
-            logger.log_metrics({"train/skipped_steps": self.total}, step=trainer.global_step)
+        log_metrics(trainer, {"train/skipped_steps": self.total}, trainer.global_step)
 
 
 def last_good(trainer: pl.Trainer, module: EmbeddingModule) -> str:
@@ -139,7 +142,7 @@ def _are_finite(path: Path, names: Sequence[str]) -> bool:
     return all(name in state and bool(state[name].isfinite().all()) for name in names)
 
 
-def _words(rows: Sequence[BadRows], parameters: Sequence[str]) -> str:
+def _words(rows: Sequence[NonFiniteRows], parameters: Sequence[str]) -> str:
     if all(bad.cause == CAUSES[-1] for bad in rows):
         tasks = ", ".join(dict.fromkeys(bad.task for bad in rows)) or "none"
         return f"losses are finite, gradients of {_few(parameters)} are not (tasks: {tasks})"

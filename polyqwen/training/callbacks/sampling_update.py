@@ -10,12 +10,12 @@ from torch import Tensor
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.data.sampling.adaptive import AdaptiveSampling
 from polyqwen.losses.types import LossOutput
-from polyqwen.training.callbacks.base import optimizer_stepped
+from polyqwen.training.callbacks.base import StepCallback, log_metrics
 from polyqwen.training.distributed import gather_objects
 from polyqwen.training.module import EmbeddingModule
 
 
-class SamplingUpdater(pl.Callback):
+class SamplingUpdater(StepCallback):
     """At the end of each window hands the tasks' mean signal to the data module's sampling.
 
     Losses are those of all ranks' rows, so ranks agree; rank 0's sums are taken all the same, as
@@ -37,40 +37,41 @@ class SamplingUpdater(pl.Callback):
         self._sums = {task: torch.tensor(value, dtype=torch.float64) for task, value in sums}
         self._counts = dict(state_dict["counts"])
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Adds the micro-batch; decides when a window ends."""
-        data: Any = getattr(trainer, "datamodule", None)
-        if not isinstance(data, CurriculumDataModule):
+    def after_micro_batch(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Adds the micro-batch to the window."""
+        rows = _adaptive_rows(trainer)
+        if rows is None:
             return
-        sampling = data.train_rows.sampling
-        if not isinstance(sampling, AdaptiveSampling):
-            return
-        assert isinstance(pl_module, EmbeddingModule) and pl_module.record is not None
-        outputs = pl_module.record.outputs
-        for task in pl_module.tasks:
-            value = _signal(outputs[task], sampling.signal) if task in outputs else None
+        outputs, signal = module.record.outputs, rows.sampling.signal
+        for task in module.tasks:
+            value = _signal(outputs[task], signal) if task in outputs else None
             if value is not None:
                 self._sums[task] = self._sums.get(task, torch.zeros_like(value)).to(value) + value
                 self._counts[task] = self._counts.get(task, 0) + 1
-        if not optimizer_stepped(trainer, batch_idx) or pl_module.step % sampling.window:
+
+    def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Decides on the tasks' shares when a window ends."""
+        rows = _adaptive_rows(trainer)
+        if rows is None or module.step % rows.sampling.window:
             return
         means = [
             float(self._sums[t]) / self._counts[t] if t in self._sums else math.nan
-            for t in pl_module.tasks
+            for t in module.tasks
         ]
-        by_task = dict(zip(pl_module.tasks, gather_objects(means)[0], strict=True))
+        by_task = dict(zip(module.tasks, gather_objects(means)[0], strict=True))
         self._sums, self._counts = {}, {}
-        factors = data.train_rows.resample(pl_module.step, by_task)
-        for logger in trainer.loggers:
-            values = {f"sampling/factor/{task}": factor for task, factor in factors.items()}
-            logger.log_metrics(values, step=pl_module.step)
+        factors = rows.resample(module.step, by_task)
+        values = {f"sampling/factor/{task}": factor for task, factor in factors.items()}
+        log_metrics(trainer, values, module.step)
+
+
+def _adaptive_rows(trainer: pl.Trainer) -> Any:
+    """The data module's `TrainRows`, if their `sampling` is an `AdaptiveSampling`; else None."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, CurriculumDataModule):
+        return None
+    rows = data.train_rows
+    return rows if isinstance(rows.sampling, AdaptiveSampling) else None
 
 
 def _signal(output: LossOutput, signal: str) -> Tensor | None:

@@ -1,12 +1,12 @@
 """Values that change with the optimizer step: loss settings, the gradient clip, the boost."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 
-from polyqwen.training.callbacks.base import StepCallback
 from polyqwen.training.module import EmbeddingModule
 from polyqwen.training.schedules import decay_from_switch
 
@@ -14,7 +14,30 @@ log = logging.getLogger(__name__)
 Schedule = Callable[[int], float]
 
 
-class LossSchedule(StepCallback):
+class ScheduleCallback(pl.Callback, ABC):
+    """Sets something before every micro-batch, as a pure function of the optimizer step.
+
+    So a resumed run needs no state of it. `StepLog` logs the values.
+
+    Attributes:
+        values: of the present step, by logger key.
+    """
+
+    values: dict[str, float] = {}  # noqa: RUF012  (replaced, never changed)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Sets the values of the coming step."""
+        assert isinstance(pl_module, EmbeddingModule)
+        self.values = self.apply(trainer, pl_module)
+
+    @abstractmethod
+    def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
+        """Sets this step's values and returns them by logger key."""
+
+
+class LossSchedule(ScheduleCallback):
     """Sets an attribute of the losses that have it, such as their temperature.
 
     Args:
@@ -50,7 +73,7 @@ class LossSchedule(StepCallback):
         return {f"schedule/{self.attribute}": value}
 
 
-class GradientClipSchedule(StepCallback):
+class GradientClipSchedule(ScheduleCallback):
     """Sets the largest gradient norm; Lightning clips to it in the same step.
 
     Args:
@@ -66,7 +89,7 @@ class GradientClipSchedule(StepCallback):
         return {"schedule/gradient_clip": trainer.gradient_clip_val}
 
 
-class TaskBoost(StepCallback):
+class TaskBoost(ScheduleCallback):
     """Multiplies one task's loss after the phase switch, so that new tasks do not drown it.
 
     Args:

@@ -1,19 +1,26 @@
-"""Per-step scalars: means over a few optimizer steps, logged at the absolute step."""
+"""Per-step scalars: means over a few optimizer steps, for the loggers and the progress bar."""
 
 from collections import defaultdict
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from polyqwen.training.callbacks.base import StepCallback, callbacks_of, optimizer_stepped
+from polyqwen.training.callbacks.base import (
+    StepCallback,
+    callbacks_of,
+    check_least,
+    log_metrics,
+)
+from polyqwen.training.callbacks.schedules import ScheduleCallback
 from polyqwen.training.module import EmbeddingModule
-from polyqwen.training.step_record import StepRecord
+from polyqwen.training.step import StepRecord
 
 
-class StepLog(pl.Callback):
+class StepLog(StepCallback):
     """Logs losses and components, task weights, shares of the total, gaps, rates and schedules.
 
     Sums stay on the device, so nothing waits for it between two writes.
@@ -23,45 +30,38 @@ class StepLog(pl.Callback):
     """
 
     def __init__(self, every: int = 10) -> None:
-        if every < 1:
-            raise ValueError(f"step_log.every must be at least 1, got {every}")
+        check_least("step_log.every", every)
         self.every = every
         self.latest: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = defaultdict(int)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Adds the micro-batch; writes when a window is full."""
-        assert isinstance(pl_module, EmbeddingModule) and pl_module.record is not None
-        for key, value in step_scalars(pl_module.record).items():
+    def after_micro_batch(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Adds the micro-batch to the window."""
+        for key, value in step_scalars(module.record).items():
             self._sums[key] = self._sums.get(key, torch.zeros_like(value)) + value
             self._counts[key] += 1
-        if not optimizer_stepped(trainer, batch_idx) or pl_module.step % self.every:
+
+    def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Writes when the window is full."""
+        if module.step % self.every:
             return
         self.latest = {k: float(total / self._counts[k]) for k, total in self._sums.items()}
         self._sums.clear()
         self._counts.clear()
-        self._write(trainer, pl_module)
+        self._write(trainer, module)
 
     @rank_zero_only
     def _write(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         values = dict(self.latest)
         for callback in callbacks_of(trainer):
-            if isinstance(callback, StepCallback):
+            if isinstance(callback, ScheduleCallback):
                 values |= callback.values
         values["train/gradient_norm"] = module.gradient_norm.value
         for group in trainer.optimizers[0].param_groups:
             if not group["name"].endswith("_no_decay"):
                 values[f"schedule/lr_{group['name']}"] = group["lr"]
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=module.step)
+        log_metrics(trainer, values, module.step)
 
 
 def step_scalars(record: StepRecord) -> dict[str, Tensor]:
@@ -78,3 +78,25 @@ def step_scalars(record: StepRecord) -> dict[str, Tensor]:
         for name, component in output.components.items():
             values[f"train/loss/{task}/{name}"] = component
     return values
+
+
+class TaskProgressBar(RichProgressBar):
+    """Rich's bar with the latest means of `StepLog`: ``ocr 2.31×1.04`` is loss × weight."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """The values behind the bar."""
+        logs = [c for c in callbacks_of(trainer) if isinstance(c, StepLog)]
+        latest: dict[str, Any] = logs[0].latest if logs else {}
+        if "train/loss" not in latest:
+            return {}
+        shown: dict[str, int | str | float | dict[str, float]] = {
+            "loss": f"{latest['train/loss']:.2f}"
+        }
+        assert isinstance(pl_module, EmbeddingModule)
+        for task in pl_module.tasks:
+            if f"weight/{task}" in latest:
+                weight = latest[f"weight/{task}"]
+                shown[task] = f"{latest[f'train/loss/{task}']:.2f}×{weight:.2f}"
+        return shown

@@ -1,4 +1,4 @@
-"""Drives the weighting: a window of optimizer steps, then new task weights."""
+"""Ends the weighting's optimizer steps, logs its updates, and saves its window."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from polyqwen.training.callbacks.base import optimizer_stepped
+from polyqwen.training.callbacks.base import StepCallback, check_least, log_metrics
 from polyqwen.training.distributed import gather_objects, world_size
 from polyqwen.training.module import EmbeddingModule
 from polyqwen.weighting.weight_update import WeightUpdate, append_update, format_update, scalars
@@ -16,44 +16,27 @@ from polyqwen.weighting.weight_update import WeightUpdate, append_update, format
 log = logging.getLogger(__name__)
 
 
-class WeightUpdater(pl.Callback):
-    """Calls the weighting's `update` when it is due after an optimizer step, and logs what it did.
+class WeightUpdater(StepCallback):
+    """Has the module's `TaskWeigher` end every optimizer step, and logs the update made in it.
 
-    Strategies that weigh a step by its own statistics are updated by the module, and only logged
-    here. Checkpoints of the same step are written after it, because Lightning runs checkpoint
-    callbacks last.
+    Checkpoints of the same step are written after it, because Lightning runs checkpoint callbacks
+    last.
 
     Args:
         every: strategies that weigh each step by itself are logged every so many steps, >= 1.
-        say_every: and said in words every so many, >= 1.
+        say_every: they are written to the text log every so many steps, >= 1.
         file: JSON lines of all that is logged, with the reasons; None: nowhere.
     """
 
     def __init__(self, every: int = 10, say_every: int = 100, file: str | None = None) -> None:
         for name, value in (("every", every), ("say_every", say_every)):
-            if value < 1:
-                raise ValueError(f"weight_updater.{name} must be at least 1, got {value}")
+            check_least(f"weight_updater.{name}", value)
         self.every, self.say_every = every, say_every
         self.file = None if file is None else Path(file)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Updates at the end of the last micro-batch of a window."""
-        assert isinstance(pl_module, EmbeddingModule)
-        if not optimizer_stepped(trainer, batch_idx):
-            return
-        weighting, update = pl_module.weighting, pl_module.weight_update
-        pl_module.weight_update = None
-        if weighting.lag and weighting.due(pl_module.step - 1):
-            update = pl_module.update_weighting()
-        if weighting.needs_after:
-            weighting.observe_after(pl_module.losses_of(batch))
+    def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Updates if it is due, and logs."""
+        update, weighting = module.weigher.after_step(module.step), module.weighting
         if update is not None:
             often = weighting.in_step or weighting.eval_steps == 1
             self._log(trainer, update, weighting.eval_steps if often else None)
@@ -79,11 +62,10 @@ class WeightUpdater(pl.Callback):
 
     @rank_zero_only
     def _log(self, trainer: pl.Trainer, update: WeightUpdate, interval: int | None) -> None:
-        """Every update; of those that come at short intervals, now and then one."""
+        """Every update; of strategies with an ``interval`` of few steps one in a while."""
         if interval is None or update.step % self.say_every < interval:
             log.info("task weights, %s", format_update(update))
         if interval is None or update.step % self.every < interval:
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars(update), step=update.step)
+            log_metrics(trainer, scalars(update), update.step)
             if self.file is not None:
                 append_update(update, self.file)

@@ -13,15 +13,16 @@ import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.fsdp import FSDPModule
 
-from polyqwen.training.callbacks.base import optimizer_stepped
-from polyqwen.training.callbacks.keep_last import save_last
-from polyqwen.training.distributed import Notice, world_size
+from polyqwen.checkpoints.callbacks.keep_last import save_last
+from polyqwen.training.callbacks.base import StepCallback
+from polyqwen.training.distributed import Flag, world_size
+from polyqwen.training.module import EmbeddingModule
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AT_ONCE = 0.5  # seconds in which the same signal counts once: a launcher hands on what all got
 
 
-class SaveWhenInterrupted(pl.Callback):
+class SaveWhenInterrupted(StepCallback):
     """On SIGINT or SIGTERM to any rank: finishes the optimizer step, saves, ends the process.
 
     A validation is broken off; it is due again when the run goes on (`DueValidation`). All ranks
@@ -35,27 +36,24 @@ class SaveWhenInterrupted(pl.Callback):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._received, self._when = 0, 0.0
-        self._notice: Notice | None = None
+        self._flag: Flag | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._validation: dict[str, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes the signals over."""
-        self._notice = Notice("interrupted") if world_size() > 1 else None
+        self._flag = Flag("interrupted") if world_size() > 1 else None
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._receive)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         """Ends the run after the step, if any rank was asked to.
 
         Raises:
             SystemExit: with 128 + the signal's number, after saving.
         """
-        if optimizer_stepped(trainer, trainer.fit_loop.epoch_loop.batch_idx):
-            self._meet(trainer)
+        self._meet(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remembers that nothing was validated yet."""
@@ -69,9 +67,9 @@ class SaveWhenInterrupted(pl.Callback):
         """Leaves the batches to come; ranks do not meet here, as they may have fewer of them."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        if self._received and self._notice:
-            self._notice.give()
-        if self._received or (self._notice and self._notice.given()):
+        if self._received and self._flag:
+            self._flag.set()
+        if self._received or (self._flag and self._flag.is_set()):
             self._meet(trainer)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

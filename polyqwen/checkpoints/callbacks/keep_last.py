@@ -1,17 +1,17 @@
 """Checkpoints to go on from: the newest, and some before it to fall back on."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from polyqwen.atomic_files import point
 from polyqwen.checkpoints.settings_diff import LAST
-from polyqwen.training.callbacks.base import callbacks_of, optimizer_stepped
+from polyqwen.training.callbacks.base import StepCallback, callbacks_of, check_least
+from polyqwen.training.module import EmbeddingModule
 
 
-class KeepLast(Checkpoint):
+class KeepLast(StepCallback, Checkpoint):
     """Saves ``last-STEP.ckpt`` every so many steps; ``last.ckpt`` is a link to the newest.
 
     A step's checkpoint is written before the validation due at it: see `DueValidation`.
@@ -24,16 +24,12 @@ class KeepLast(Checkpoint):
 
     def __init__(self, dirpath: str, every_n_train_steps: int, keep: int = 2) -> None:
         for name, value in (("every_n_train_steps", every_n_train_steps), ("keep", keep)):
-            if value < 1:
-                raise ValueError(f"callbacks.last.{name} must be at least 1, got {value}")
+            check_least(f"callbacks.last.{name}", value)
         self.folder, self.every, self.keep = Path(dirpath), every_n_train_steps, keep
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **_: Any
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         """Saves when it is due; Lightning runs this after all other callbacks."""
-        stepped = optimizer_stepped(trainer, trainer.fit_loop.epoch_loop.batch_idx)
-        if stepped and trainer.global_step % self.every == 0:
+        if trainer.global_step % self.every == 0:
             save_last(trainer, self.folder)
 
     def prune(self) -> None:
