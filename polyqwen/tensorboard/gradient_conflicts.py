@@ -1,4 +1,4 @@
-"""Where tasks pull the shared head in different directions."""
+"""Cosines between the tasks' gradients at the shared head: logged, and drawn as a heat map."""
 
 import math
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class GradientConflicts(StepCallback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Asks for the gradients of the coming step."""
+        """Has the gradients of the coming step collected, if one is due."""
         assert isinstance(pl_module, EmbeddingModule)
         if (pl_module.step + 1) % self.every == 0 and len(pl_module.streams) > 1:
             pl_module.weigher.watch(SharedHeadGram())

@@ -1,4 +1,4 @@
-"""One global batch out of all ranks' shards, with exact gradients."""
+"""Collectives: one global batch out of all ranks' shards, with exact gradients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -111,16 +111,19 @@ def gather_batch(
     Returns:
         (Σ N_r, D) embeddings and the pairs of all ranks, tasks in ``order``.
     """
+    # this rank's shard: its sizes as a header of fixed length, its columns as one row of int64
     header = [len(embeddings)]
     for task in order:
         header += _header(tasks.get(task))
     own = to_device_async(header, embeddings.device)
     columns = [_pack(tasks[task]) for task in order if task in tasks]
     payload = torch.cat(columns) if columns else own.new_empty(0)
+    # every rank learns all sizes, then cuts the gathered columns by them
     headers = gather_rows(own[None], [1] * world_size()).tolist()
     packed = gather_rows(payload, [_length(h) for h in headers]).split(
         [_length(h) for h in headers]
     )
+    # back to pairs by task; a rank's indices move behind the embeddings of the ranks before it
     contents = [h[0] for h in headers]
     shards: dict[str, list[TaskBatch]] = {task: [] for task in order}
     for rank, (flat, numbers) in enumerate(zip(packed, headers, strict=True)):
@@ -133,17 +136,13 @@ def gather_batch(
 
 
 class _Sizes(NamedTuple):
-    """What a rank tells of a task.
-
-    Rows, hard negatives, whether there are scores and labels, lengths of a teacher's vectors of
-    queries and documents.
-    """
+    """What the other ranks have to know of a rank's rows of one task."""
 
     rows: int
     negatives: int
-    scored: int
+    scored: int  # 0 or 1
     labelled: int
-    of_query: int
+    of_query: int  # length of a teacher's vector of a query, 0 without
     of_document: int
 
     def columns(self) -> list[int]:

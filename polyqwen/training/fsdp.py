@@ -31,7 +31,7 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> None:
 
 
 class WholeInEvaluation(pl.Callback):
-    """Gathers the weights before a validation or test and lets go of them after it.
+    """Gathers sharded weights for a validation or test and frees them after it.
 
     Ranks may have different numbers of evaluation batches, so that nothing can be gathered batch by
     batch: the rank with more of them would wait for ever.
@@ -42,7 +42,7 @@ class WholeInEvaluation(pl.Callback):
         _sharded(pl_module).unshard()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets go."""
+        """Frees."""
         _sharded(pl_module).reshard()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -50,7 +50,7 @@ class WholeInEvaluation(pl.Callback):
         _sharded(pl_module).unshard()
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets go."""
+        """Frees."""
         _sharded(pl_module).reshard()
 
 

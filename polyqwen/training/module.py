@@ -59,8 +59,7 @@ class EmbeddingModule(pl.LightningModule):
         boost: task -> factor of its losses beside λ.
         record: what the last micro-batch computed; from the first training step on.
         weigher: feeds the weighting, updates it, gives λ.
-        evaluated: embedded pairs by view, for callbacks' `on_validation_end` and `on_test_end`;
-            empty at other times.
+        evaluated: embedded pairs by view, only in callbacks' `on_validation_end`, `on_test_end`.
     """
 
     record: StepRecord
@@ -127,7 +126,7 @@ class EmbeddingModule(pl.LightningModule):
         return self.project(pooled, batch.tasks)
 
     def project(self, pooled: Tensor, tasks: dict[str, TaskBatch]) -> Features:
-        """Embeddings out of pooled vectors (N, H); see `project_and_normalize`."""
+        """Embeddings of pooled vectors, (N, H) -> (N, D)."""
         return project_and_normalize(self.projection, pooled, tasks, self.tasks)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -217,9 +216,8 @@ class EmbeddingModule(pl.LightningModule):
     def evaluated_pairs(self, batch: Batch, task: str) -> PairEmbeddings:
         """One task's rows as metrics take them; with logits where its loss has classes."""
         features = self.features(batch)
-        return self.step_losses.evaluated(
-            task, pairs_of_task(features.embeddings, features.tasks[task])
-        )
+        pairs = pairs_of_task(features.embeddings, features.tasks[task])
+        return self.step_losses.evaluated(task, pairs)
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/<task>/<metric>``, ``space/<task>/<monitor>`` and ``val/score``.

@@ -37,19 +37,21 @@ class NonFiniteRows(NamedTuple):
 def find_nonfinite_rows(
     module: EmbeddingModule, records: Sequence[StepRecord]
 ) -> list[NonFiniteRows]:
-    """The rows of all ranks that are to blame; a collective, the same answer on every rank.
+    """The rows of all ranks that made a step not finite; a collective, the same on every rank.
 
-    A content that becomes NaN names its rows for certain. If all contents are finite, the losses
-    are computed once more from the same embeddings, task by task, with their gradients.
+    An embedding that is NaN names its rows for certain. Where all are finite, the losses are
+    computed once more from the same embeddings, task by task, with their gradients.
 
     Args:
         module: as it was in the step.
         records: of the step's micro-batches.
     """
     rank = module.global_rank
+    # surest: rows whose own embedding or score is not finite
     own = [bad for i, record in enumerate(records) for bad in _of_contents(i, rank, record)]
     found = _of_all_ranks(own)
     known = {(bad.micro_batch, bad.task) for bad in found}
+    # else by the losses of the tasks that had no such rows
     own = []
     for i, record in enumerate(records):
         for task, cause, rows in _of_losses(module, record):
@@ -58,6 +60,7 @@ def find_nonfinite_rows(
     found += _of_all_ranks(own)
     if found:
         return found
+    # else nothing points at any row: all of the step are named
     every = [
         NonFiniteRows(i, rank, task, CAUSES[-1], _numbers(batch.row))
         for i, record in enumerate(records)

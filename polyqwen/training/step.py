@@ -19,18 +19,12 @@ class Features(NamedTuple):
     """A batch's inputs on their way through the model's head.
 
     With a projection per task there is one row for each input and task that uses it.
-
-    Attributes:
-        pooled: (N, H), output of the pooling, which goes into the projection.
-        projected: (N, D), output of the projection.
-        embeddings: (N, D), the same with unit norm, fp32.
-        tasks: the batch's pairs; their indices point at these rows.
     """
 
-    pooled: Tensor
-    projected: Tensor
-    embeddings: Tensor
-    tasks: dict[str, TaskBatch]
+    pooled: Tensor  # (N, H), output of the pooling, which goes into the projection
+    projected: Tensor  # (N, D)
+    embeddings: Tensor  # (N, D), unit norm, fp32
+    tasks: dict[str, TaskBatch]  # the batch's pairs; their indices point at these rows
 
 
 def project_and_normalize(
@@ -199,25 +193,15 @@ class StepLosses:
 
 
 class StepRecord(NamedTuple):
-    """What the last training step (one micro-batch) computed, detached, for callbacks.
+    """What the last training step (one micro-batch) computed, detached, for callbacks."""
 
-    Attributes:
-        total: scalar, the loss that was trained on.
-        outputs: by loss; totals before λ and boost.
-        weights: λ · boost as applied, by loss.
-        gaps: mean cosine of matching minus other pairs, by task with pairs.
-        rows: of all ranks, by task.
-        embeddings: (N, D), of this rank.
-        tasks: this rank's pairs of them.
-    """
-
-    total: Tensor
-    outputs: dict[str, LossOutput]
-    weights: dict[str, Tensor]
-    gaps: dict[str, Tensor]
-    rows: dict[str, int]
-    embeddings: Tensor
-    tasks: dict[str, TaskBatch]
+    total: Tensor  # the loss that was trained on
+    outputs: dict[str, LossOutput]  # by loss; totals before λ and boost
+    weights: dict[str, Tensor]  # λ · boost, as applied, by loss
+    gaps: dict[str, Tensor]  # mean cosine of matching minus other pairs, by task with pairs
+    rows: dict[str, int]  # of all ranks, by task
+    embeddings: Tensor  # (N, D), of this rank
+    tasks: dict[str, TaskBatch]  # this rank's pairs of them
 
 
 def check_names(kind: str, given: Collection[str], wanted: Collection[str]) -> None:

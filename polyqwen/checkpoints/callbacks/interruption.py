@@ -1,4 +1,4 @@
-"""Ctrl-C, or a scheduler that wants its machine back: nothing trained so far is lost."""
+"""Signals during training: finishes the step, saves a checkpoint, ends the process."""
 
 import os
 import signal
@@ -41,14 +41,14 @@ class SaveWhenInterrupted(StepCallback):
         self._validation: dict[str, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the signals over."""
+        """Installs the signal handlers."""
         self._flag = Flag("interrupted") if world_size() > 1 else None
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._receive)
 
     def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
-        """Ends the run after the step, if any rank was asked to.
+        """Ends the run if any rank was asked to.
 
         Raises:
             SystemExit: with 128 + the signal's number, after saving.
@@ -56,7 +56,7 @@ class SaveWhenInterrupted(StepCallback):
         self._meet(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remembers that nothing was validated yet."""
+        """Keeps the progress of a validation that has not begun, for the checkpoint."""
         if trainer.state.fn == TrainerFn.FITTING:
             progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
             self._validation = progress.state_dict()
@@ -64,7 +64,7 @@ class SaveWhenInterrupted(StepCallback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Leaves the batches to come; ranks do not meet here, as they may have fewer of them."""
+        """Breaks the validation off, without a collective: ranks may have fewer batches."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         if self._received and self._flag:
@@ -73,12 +73,12 @@ class SaveWhenInterrupted(StepCallback):
             self._meet(trainer)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Here they meet, before anything is gathered."""
+        """Ends the run if any rank was asked to, before metrics are gathered."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._meet(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gives the signals back."""
+        """Puts the former signal handlers back."""
         self._restore()
 
     def on_exception(

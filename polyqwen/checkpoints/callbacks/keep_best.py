@@ -1,4 +1,4 @@
-"""The best checkpoint of a run, also of one that goes on in another folder."""
+"""Saves the best checkpoint of a run, also of one that is resumed in another folder."""
 
 import logging
 from pathlib import Path
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 class KeepBest(ModelCheckpoint):
     """Takes over the best score when the folder changes, which Lightning's callback forgets.
 
-    The file comes along (a second link, or a copy), so that ``best.ckpt`` is there even if nothing
-    better follows. Is it damaged, or of a later step than the run goes on from, the search for the
-    best begins anew, and so it is said.
+    The file is linked or copied into the new folder, so that ``best.ckpt`` is there even if nothing
+    better follows. If it is damaged, or of a later step than the run resumes from, the search for
+    the best starts anew, with a warning.
 
     Args:
         dirpath: folder of the run's checkpoints.
@@ -39,7 +39,7 @@ class KeepBest(ModelCheckpoint):
         self._resumed_step = 0
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Remembers how far the run had come."""
+        """Remembers the step that the run resumes from."""
         self._resumed_step = int(checkpoint["global_step"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ class KeepBest(ModelCheckpoint):
         self.best_model_path = self.kth_best_model_path = str(new)
 
     def _take(self, old: Path, new: Path) -> str | None:
-        """Brings the file along; returns why it could not."""
+        """Links or copies file and sidecar; returns why it could not, None when it could."""
         try:
             sidecar: Sidecar = verified(old)
         except DamagedCheckpoint as error:

@@ -1,4 +1,4 @@
-"""Checkpoints to go on from: the newest, and some before it to fall back on."""
+"""Saves checkpoints to resume from: the newest, and some before it to fall back on."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class KeepLast(StepCallback, Checkpoint):
             save_last(trainer, self.folder)
 
     def prune(self) -> None:
-        """Removes all but the newest."""
+        """Removes all but the newest ``keep``."""
         newest = (self.folder / LAST).resolve()
         files = sorted(self.folder.glob("last-*.ckpt"), key=lambda p: p.stat().st_mtime_ns)
         for path in files[: -self.keep]:

@@ -1,4 +1,4 @@
-"""What a checkpoint tells of its run, and what of it a run must share to go on from it."""
+"""Writes a run's settings and data fingerprint into checkpoints; compares them on resume."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ class RunRecord(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the record, plain values only."""
+        """Adds the record: plain values only, so that the file loads with ``weights_only``."""
         checkpoint[RUN] = {
             "settings": self.settings,
             "data": self._fingerprint(trainer),
@@ -38,7 +38,7 @@ class RunRecord(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Compares.
+        """Compares the checkpoint's record with this run.
 
         Raises:
             ValueError: other data, unless allowed; or another number of micro-batches, in which

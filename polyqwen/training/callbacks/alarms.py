@@ -1,4 +1,4 @@
-"""Warnings about a run that still trains, but towards nothing good."""
+"""Warnings about loss spikes and collapsed embeddings."""
 
 import logging
 from collections import defaultdict

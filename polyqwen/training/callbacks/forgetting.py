@@ -1,4 +1,4 @@
-"""What the first phase taught, before and after the switch."""
+"""Catastrophic forgetting: a first-phase metric before and after the phase switch."""
 
 import lightning.pytorch as pl
 

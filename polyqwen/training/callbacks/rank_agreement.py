@@ -1,4 +1,4 @@
-"""Ranks that disagree are found at the start, not in the results."""
+"""Checks at the start that all ranks run the same configuration."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from polyqwen.training.distributed import gather_objects, world_size
 
 
 class RankAgreement(pl.Callback):
-    """Compares what every rank believes to run, before anything is trained.
+    """Compares the resolved configuration of all ranks, before anything is trained.
 
     Args:
         settings: the resolved configuration as lines of text, ``key = value``.

@@ -74,11 +74,11 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 class DueValidation(pl.Callback):
-    """Validates first, if the checkpoint is of a step whose validation had not ended.
+    """Runs a validation that was due when the checkpoint was saved, before the first step.
 
     A step's checkpoint is written before its validation, or while one is broken off. Lightning
     takes it for done; what validations leave behind (best score, forgetting) would differ from a
-    run that never stopped. Place it behind the callback that restores the random states.
+    run that never stopped. Place it behind `RandomState`.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Measures how tasks fare, for sampling that follows it."""
+"""Collects the tasks' losses or uncertainties for adaptive sampling."""
 
 import math
 from typing import Any
@@ -16,11 +16,11 @@ from polyqwen.training.module import EmbeddingModule
 
 
 class SamplingUpdater(StepCallback):
-    """At the end of each window hands the tasks' mean signal to the data module's sampling.
+    """At the end of each window hands the tasks' mean signal to an `AdaptiveSampling`.
 
     Losses are those of all ranks' rows, so ranks agree; rank 0's sums are taken all the same, as
-    the last bit may differ. A window begun is kept in the checkpoint. Without such a sampling
-    there is nothing to do.
+    the last bit may differ. The window in progress is kept in the checkpoint. Without adaptive
+    sampling there is nothing to do.
     """
 
     def __init__(self) -> None:
