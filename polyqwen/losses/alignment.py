@@ -1,7 +1,5 @@
 """Distance of matching pairs on the sphere."""
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -20,7 +18,7 @@ class AlignmentLoss(nn.Module):
         alpha: α >= 1; below that the gradient is infinite at equal embeddings.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, alpha: float = 2.0) -> None:
         super().__init__()

@@ -1,16 +1,14 @@
 """Order-aware loss on the angle between embeddings read as complex numbers."""
 
-from typing import ClassVar
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyqwen.losses import checks
-from polyqwen.losses.cosent import order_loss
+from polyqwen.losses.cosent import CoSENTLoss, order_loss
 from polyqwen.losses.similarity import at_least_float32
 from polyqwen.losses.types import LossOutput, Pairs
 
 
-class AnglELoss(nn.Module):
+class AnglELoss(CoSENTLoss):
     """CoSENT with the angle of complex halves in place of the cosine.
 
         L = log( 1 + Σ_{s_i > s_j} exp((y_j − y_i) / τ) )
@@ -33,12 +31,6 @@ class AnglELoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
-
-    lower_bound: ClassVar[float] = 0.0
-
-    def __init__(self, temperature: float = 0.05) -> None:
-        super().__init__()
-        self.temperature = checks.positive("temperature", temperature)
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Log-sum over ordered pairs of rows.

@@ -93,16 +93,13 @@ class ClassificationLoss(nn.Module):
         )  # (B,)
         total = weighted_mean(each, weight)
         components = {"cross_entropy": total.detach(), **_told(logits.detach(), label)}
-        for factor, loss in (
-            (self.uniformity_weight, self.uniformity),
-            (self.contrast_weight, self.contrast),
-        ):
-            if factor:
-                output = loss(pairs)
-                total = total + factor * output.total
-                components |= output.components
         chance = total.new_full((), math.log(self.head.out_features))
-        return LossOutput(total, components, chance)
+        output = LossOutput(total, components, chance)
+        if self.uniformity_weight:
+            output = output.plus(self.uniformity(pairs), self.uniformity_weight)
+        if self.contrast_weight:
+            output = output.plus(self.contrast(pairs), self.contrast_weight)
+        return output
 
 
 def _told(logits: Tensor, label: Tensor) -> dict[str, Tensor]:

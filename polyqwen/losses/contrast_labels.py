@@ -1,7 +1,5 @@
 """Regulariser that draws embeddings of one class together and apart from the others."""
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -26,7 +24,7 @@ class LabelContrastLoss(nn.Module):
         temperature: τ > 0.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()

@@ -1,7 +1,5 @@
 """Order-aware loss for scored pairs, an alternative to score regression plus hinge."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +25,7 @@ class CoSENTLoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()

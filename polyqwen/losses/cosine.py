@@ -1,7 +1,5 @@
 """Pull of each query towards its positive."""
 
-from typing import ClassVar
-
 from torch import nn
 
 from polyqwen.losses.similarity import mean, paired_cosine
@@ -15,7 +13,7 @@ class CosineLoss(nn.Module):
     negatives: alone it is minimised by equal embeddings for everything.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows."""

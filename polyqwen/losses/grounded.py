@@ -1,16 +1,12 @@
 """Loss of the picture tasks (OCR, visual question answering)."""
 
-from typing import ClassVar
-
-from torch import nn
-
 from polyqwen.losses import checks
-from polyqwen.losses.info_nce import InfoNCELoss, inner_temperature
+from polyqwen.losses.info_nce import InfoNCEBasedLoss
 from polyqwen.losses.triplet import TripletLoss
 from polyqwen.losses.types import LossOutput, Pairs
 
 
-class GroundedLoss(nn.Module):
+class GroundedLoss(InfoNCEBasedLoss):
     """L = InfoNCE(τ) + λ_triplet · triplet(m); viPolyQwen, section 3.2.3.
 
     Args:
@@ -24,9 +20,6 @@ class GroundedLoss(nn.Module):
         temperature, triplet_weight: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
-    temperature = inner_temperature()
-
     def __init__(
         self,
         temperature: float = 0.07,
@@ -35,16 +28,11 @@ class GroundedLoss(nn.Module):
         given_only: bool = False,
         symmetric: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(temperature, symmetric)
         self.triplet_weight = checks.not_negative("triplet_weight", triplet_weight)
-        self.info_nce = InfoNCELoss(temperature, symmetric)
         self.triplet = TripletLoss(margin, given_only)
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Both terms over the same rows."""
-        contrastive, triplet = self.info_nce(pairs), self.triplet(pairs)
-        return LossOutput(
-            total=contrastive.total + self.triplet_weight * triplet.total,
-            components=contrastive.components | triplet.components,
-            chance=contrastive.chance,
-        )
+        contrastive: LossOutput = self.info_nce(pairs)
+        return contrastive.plus(self.triplet(pairs), self.triplet_weight)

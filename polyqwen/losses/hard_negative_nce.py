@@ -1,7 +1,6 @@
 """Contrastive loss that counts close negatives for more."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ class HardNegativeNCELoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.07, beta: float = 1.0) -> None:
         super().__init__()

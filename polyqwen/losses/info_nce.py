@@ -1,7 +1,6 @@
 """Contrastive loss over in-batch documents and hard negatives."""
 
 import warnings
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ class InfoNCELoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()
@@ -90,14 +89,20 @@ def _cross_entropy(logits: Tensor, mask: Tensor, weight: Tensor) -> tuple[Tensor
     )
 
 
-def inner_temperature() -> property:
-    """The ``temperature`` of a loss that is the one of the `InfoNCELoss` in its ``info_nce``."""
+class InfoNCEBasedLoss(nn.Module):
+    """Base of losses that hold an `InfoNCELoss`, whose temperature is theirs."""
 
-    def read(loss: Any) -> float:
-        value: float = loss.info_nce.temperature
-        return value
+    lower_bound = 0.0
 
-    def write(loss: Any, value: float) -> None:
-        loss.info_nce.temperature = value
+    def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
+        super().__init__()
+        self.info_nce = InfoNCELoss(temperature, symmetric)
 
-    return property(read, write)
+    @property
+    def temperature(self) -> float:
+        """τ of InfoNCE; may be set from outside at any time."""
+        return self.info_nce.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.info_nce.temperature = value

@@ -1,7 +1,5 @@
 """Distillation of differences between the similarities of two pairs."""
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -28,7 +26,7 @@ class MarginMSELoss(nn.Module):
         same_query: compare only rows with the same query.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, same_query: bool = False) -> None:
         super().__init__()

@@ -1,7 +1,5 @@
 """Linear correlation of predicted similarities with the given scores."""
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
@@ -27,7 +25,7 @@ class PearsonLoss(nn.Module):
     regression and inheritance in the case of two parents".
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Over all rows; raises ValueError where the pairs have no scores."""

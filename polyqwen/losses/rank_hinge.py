@@ -1,7 +1,5 @@
 """Pairwise hinge that orders predicted similarities as the scores do."""
 
-from typing import ClassVar
-
 from torch import nn
 
 from polyqwen.losses import checks
@@ -22,7 +20,7 @@ class PairwiseRankLoss(nn.Module):
         margin: m >= 0, in units of ŝ (half a cosine).
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, margin: float = 0.05) -> None:
         super().__init__()

@@ -1,12 +1,10 @@
 """Distillation of how a teacher's vectors of a batch lie to each other."""
 
-from typing import ClassVar
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.similarity import at_least_float32, cosine_matrix, mean
+from polyqwen.losses.similarity import at_least_float32, cosine_matrix, list_divergence
 from polyqwen.losses.types import LossOutput, Pairs
 
 
@@ -34,7 +32,7 @@ class RelationalKLLoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
@@ -54,13 +52,7 @@ class RelationalKLLoss(nn.Module):
             )
         student, teacher, key = (torch.cat(parts) for parts in zip(*known, strict=True))
         same = key[:, None] == key[None, :]  # (M, M)
-        goal = self._log_softmax(teacher.to(at_least_float32(student).dtype), same)  # (M, M)
-        ours = self._log_softmax(student, same)  # (M, M)
-        total = mean((goal.exp() * (goal - ours)).sum(dim=1))
+        teacher = teacher.to(at_least_float32(student).dtype)
+        goal, ours = (cosine_matrix(x, x) / self.temperature for x in (teacher, student))  # (M, M)
+        total = list_divergence(goal, ours, same)
         return LossOutput(total, {"relational_kl": total.detach()}, total.new_zeros(()))
-
-    def _log_softmax(self, x: Tensor, same: Tensor) -> Tensor:
-        """Over the other contents, (M, M)."""
-        logits = cosine_matrix(x, x) / self.temperature  # (M, M)
-        # a large negative number, not −inf: 0 · (−inf − −inf) in the sum has no value
-        return logits.masked_fill(same, torch.finfo(logits.dtype).min / 4).log_softmax(dim=1)

@@ -1,7 +1,5 @@
 """Regression of the given similarity scores that forgives outliers."""
 
-from typing import ClassVar
-
 from torch import nn
 from torch.nn import functional as F
 
@@ -25,7 +23,7 @@ class ScoreHuberLoss(nn.Module):
         delta: δ > 0, in units of ŝ.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, delta: float = 0.1) -> None:
         super().__init__()

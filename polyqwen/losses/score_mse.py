@@ -1,7 +1,5 @@
 """Regression of the given similarity scores."""
 
-from typing import ClassVar
-
 from torch import nn
 
 from polyqwen.losses import checks
@@ -19,7 +17,7 @@ class ScoreMSELoss(nn.Module):
     for opposite embeddings and 0.5 for orthogonal ones.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows; raises ValueError where the pairs have no scores."""

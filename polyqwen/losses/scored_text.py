@@ -1,11 +1,9 @@
 """Loss of text pairs with similarity scores."""
 
-from typing import ClassVar
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyqwen.losses import checks
-from polyqwen.losses.info_nce import InfoNCELoss, inner_temperature
+from polyqwen.losses.info_nce import InfoNCEBasedLoss
 from polyqwen.losses.rank_hinge import PairwiseRankLoss
 from polyqwen.losses.score_mse import ScoreMSELoss
 from polyqwen.losses.types import LossOutput, Pairs
@@ -13,7 +11,7 @@ from polyqwen.losses.types import LossOutput, Pairs
 SCORE_GATES = ("none", "threshold", "weight")
 
 
-class ScoredTextLoss(nn.Module):
+class ScoredTextLoss(InfoNCEBasedLoss):
     """L = InfoNCE(τ) + λ_score · MSE + λ_rank · rank; viPolyQwen, section 3.2.2.
 
     The paper takes every scored pair as a positive inside InfoNCE, a pair scored 0.1 too, which
@@ -34,9 +32,6 @@ class ScoredTextLoss(nn.Module):
         temperature, score_weight, rank_weight: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
-    temperature = inner_temperature()
-
     def __init__(
         self,
         temperature: float = 0.07,
@@ -47,7 +42,7 @@ class ScoredTextLoss(nn.Module):
         score_threshold: float = 0.5,
         symmetric: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(temperature, symmetric)
         if score_gate not in SCORE_GATES:
             raise ValueError(f"score_gate is {score_gate!r}: choose one of {SCORE_GATES}")
         if not 0.0 <= score_threshold <= 1.0:
@@ -56,20 +51,15 @@ class ScoredTextLoss(nn.Module):
         self.rank_weight = checks.not_negative("rank_weight", rank_weight)
         self.score_gate = score_gate
         self.score_threshold = float(score_threshold)
-        self.info_nce = InfoNCELoss(temperature, symmetric)
         self.score_mse = ScoreMSELoss()
         self.rank = PairwiseRankLoss(checks.not_negative("rank_margin", rank_margin))
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """All terms over the same rows; raises ValueError where the pairs have no scores."""
         score = checks.scores(pairs, type(self).__name__)  # (B,)
-        contrastive = self.info_nce(pairs, self._row_weight(score))
-        mse, rank = self.score_mse(pairs), self.rank(pairs)
-        return LossOutput(
-            total=contrastive.total + self.score_weight * mse.total + self.rank_weight * rank.total,
-            components=contrastive.components | mse.components | rank.components,
-            chance=contrastive.chance,
-        )
+        contrastive: LossOutput = self.info_nce(pairs, self._row_weight(score))
+        scored = contrastive.plus(self.score_mse(pairs), self.score_weight)
+        return scored.plus(self.rank(pairs), self.rank_weight)
 
     def _row_weight(self, score: Tensor) -> Tensor | None:
         if self.score_gate == "threshold":

@@ -120,6 +120,20 @@ def mean(values: Tensor) -> Tensor:
     return values.sum() / max(values.numel(), 1)
 
 
+def list_divergence(teacher: Tensor, student: Tensor, left_out: Tensor) -> Tensor:
+    """mean_i KL(P_i ‖ Q_i), P and Q the softmax over row i of what is not left out.
+
+    Args:
+        teacher: (N, M) logits of P.
+        student: (N, M) logits of Q.
+        left_out: (N, M) bool.
+    """
+    # a large negative number, not −inf: 0 · (−inf − −inf) in the sum below has no value
+    least = torch.finfo(student.dtype).min / 4
+    goal, ours = (x.masked_fill(left_out, least).log_softmax(dim=1) for x in (teacher, student))
+    return mean((goal.exp() * (goal - ours)).sum(dim=1))
+
+
 def mean_of_sides(side: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], pairs: Pairs) -> Tensor:
     """Mean of what ``side`` makes of queries and of documents, without those it knows nothing of.
 

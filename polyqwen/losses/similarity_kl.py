@@ -1,12 +1,9 @@
 """Distillation of a distribution over the batch's pairs."""
 
-from typing import ClassVar
-
-import torch
 from torch import nn
 
 from polyqwen.losses import checks
-from polyqwen.losses.similarity import mean, unit_similarity
+from polyqwen.losses.similarity import list_divergence, unit_similarity
 from polyqwen.losses.types import LossOutput, Pairs
 
 
@@ -35,7 +32,7 @@ class SimilarityKLLoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.1, same_query: bool = False) -> None:
         super().__init__()
@@ -48,11 +45,6 @@ class SimilarityKLLoss(nn.Module):
         score = checks.scores(pairs, type(self).__name__).to(predicted.dtype)  # (B,)
         other = pairs.query_key[:, None] != pairs.query_key[None, :]  # (B, B)
         other = other & self.same_query  # (B, B), rows outside of the list
-        # a large negative number, not −inf: 0 · (−inf − −inf) in the sum below has no value
-        least = torch.finfo(predicted.dtype).min / 4
-        logits = [(x / self.temperature).expand_as(other) for x in (score, predicted)]
-        teacher, student = (
-            x.masked_fill(other, least).log_softmax(dim=1) for x in logits
-        )  # (B, B)
-        total = mean((teacher.exp() * (teacher - student)).sum(dim=1))
+        goal, ours = ((x / self.temperature).expand_as(other) for x in (score, predicted))
+        total = list_divergence(goal, ours, other)
         return LossOutput(total, {"similarity_kl": total.detach()}, total.new_zeros(()))

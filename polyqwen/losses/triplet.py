@@ -1,7 +1,5 @@
 """Margin between the positive and the hardest negative."""
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -35,7 +33,7 @@ class TripletLoss(nn.Module):
             documents and hard negatives of the batch.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, margin: float = 0.2, given_only: bool = False) -> None:
         super().__init__()

@@ -53,3 +53,8 @@ class LossOutput(NamedTuple):
     total: Tensor
     components: dict[str, Tensor]
     chance: Tensor
+
+    def plus(self, other: "LossOutput", weight: float = 1.0) -> "LossOutput":
+        """This loss with ``weight`` · another added; the level at chance stays this one's."""
+        total = self.total + weight * other.total
+        return LossOutput(total, self.components | other.components, self.chance)

@@ -1,7 +1,5 @@
 """Keeps every dimension of the embeddings in use."""
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from polyqwen.losses import checks
@@ -28,7 +26,7 @@ class VarianceLoss(nn.Module):
         gamma: γ > 0, the wanted deviation; 1 is reached exactly by an even spread.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, gamma: float = 1.0) -> None:
         super().__init__()

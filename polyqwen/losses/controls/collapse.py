@@ -1,7 +1,5 @@
 """CONTROL: all embeddings to one point."""
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -18,7 +16,7 @@ class CollapseLoss(nn.Module):
     to its bound within few steps, so whatever weighs losses by their inverse gives it everything.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Over all queries and documents."""

@@ -1,16 +1,14 @@
 """CONTROL: InfoNCE with wrong partners."""
 
-from typing import ClassVar
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from polyqwen.losses.info_nce import InfoNCELoss, inner_temperature
+from polyqwen.losses.info_nce import InfoNCEBasedLoss
 from polyqwen.losses.similarity import negative_mask
 from polyqwen.losses.types import LossOutput, Pairs
 
 
-class ShuffledNCELoss(nn.Module):
+class ShuffledNCELoss(InfoNCEBasedLoss):
     """Misleads on purpose: pulls every query to a wrong document, away from its own.
 
     `InfoNCELoss` after each row's document has been exchanged for `wrong_partner`'s. The partner
@@ -24,12 +22,8 @@ class ShuffledNCELoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
-    temperature = inner_temperature()
-
     def __init__(self, temperature: float = 0.07) -> None:
-        super().__init__()
-        self.info_nce = InfoNCELoss(temperature)
+        super().__init__(temperature)
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over the rows that have a wrong partner."""

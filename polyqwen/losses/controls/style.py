@@ -1,7 +1,5 @@
 """CONTROL: a nuisance attribute in place of the meaning."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +32,7 @@ class StyleLoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound: ClassVar[float] = 0.0
+    lower_bound = 0.0
 
     def __init__(self, style: str = "key", num_classes: int = 2, temperature: float = 0.1) -> None:
         super().__init__()
