@@ -1,7 +1,7 @@
 """The Qwen-VL models as encoders of texts and pictures: a wrapper around Hugging Face's."""
 
 from contextlib import nullcontext
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Required, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,14 @@ RESIDUAL_OUTPUTS = (
     *("o_proj.weight", "down_proj.weight", "attn.proj.weight"),
     *("mlp.fc2.weight", "mlp.linear_fc2.weight"),
 )
+
+
+class SharedArguments(TypedDict, total=False):
+    """Arguments of `QwenVLEncoder` that its other constructors hand on."""
+
+    vocabulary: Required[Vocabulary]
+    compile: bool
+    vision_cache: str | None
 
 
 class QwenVLEncoder(nn.Module):
@@ -84,11 +92,9 @@ class QwenVLEncoder(nn.Module):
         *,
         revision: str | None = None,
         attention: str = "sdpa",
-        compile: bool = False,
         freeze_vision: bool = True,
-        vision_cache: str | None = None,
         patch_size: int = 14,
-        vocabulary: Vocabulary,
+        **shared: Unpack[SharedArguments],
     ) -> Self:
         """Weights of a hub id or a folder; see `load_pretrained` for what is refused.
 
@@ -110,13 +116,7 @@ class QwenVLEncoder(nn.Module):
             attn_implementation=attention,
         )
         check_patch_size(patch_size, model.config)
-        return cls(
-            model,
-            freeze_vision=freeze_vision,
-            vocabulary=vocabulary,
-            compile=compile,
-            vision_cache=vision_cache,
-        )
+        return cls(model, freeze_vision=freeze_vision, **shared)
 
     @classmethod
     def from_config(
@@ -124,12 +124,10 @@ class QwenVLEncoder(nn.Module):
         config: dict[str, Any],
         *,
         attention: str = "sdpa",
-        compile: bool = False,
         freeze_vision: bool = False,
-        vision_cache: str | None = None,
         patch_size: int = 14,
         residual_init: float = 1.0,
-        vocabulary: Vocabulary,
+        **shared: Unpack[SharedArguments],
     ) -> Self:
         """Random weights from ``text_config`` and ``vision_config`` of the model's configuration.
 
@@ -139,6 +137,7 @@ class QwenVLEncoder(nn.Module):
         Raises:
             ValueError: for a tokenizer without pictures, or patches of another size.
         """
+        vocabulary = shared["vocabulary"]
         if vocabulary.image_id is None:
             raise ValueError(
                 "model.encoder reads pictures, but the tokenizer has no <|image_pad|>; choose "
@@ -158,13 +157,7 @@ class QwenVLEncoder(nn.Module):
             for name, parameter in model.named_parameters():
                 if name.endswith(RESIDUAL_OUTPUTS):
                     parameter.mul_(residual_init)
-        return cls(
-            model,
-            freeze_vision=freeze_vision,
-            vocabulary=vocabulary,
-            compile=compile,
-            vision_cache=vision_cache,
-        )
+        return cls(model, freeze_vision=freeze_vision, **shared)
 
     @property
     def hidden_size(self) -> int:
