@@ -85,3 +85,22 @@ class Decision(NamedTuple):
     reason: str
     notes: dict[str, str] = {}  # noqa: RUF012  (replaced, never changed)
     causes: dict[str, Tensor] = {}  # noqa: RUF012
+
+
+def trusted_loss_left(statistics: Statistics, lower_bounds: Tensor, first: Tensor) -> Tensor:
+    """``p_t = v_t / v_t(first)``, v_t the trusted rows' loss above its lower bound: (T,).
+
+    NaN for tasks that are not in training now or have no trusted rows.
+
+    Args:
+        statistics: of the update.
+        lower_bounds: (T,).
+        first: (T,) buffer of v at each task's first update, NaN before; it is filled here.
+    """
+    if statistics.trusted is None:
+        return torch.full_like(lower_bounds, torch.nan)
+    value = (statistics.trusted - lower_bounds).clamp_min(1e-12)
+    value = torch.where(statistics.active & torch.isfinite(value), value, torch.nan)
+    known = first.cpu()
+    first.copy_(torch.where(torch.isnan(known), value, known))
+    return value / first.cpu()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polyqwen.weighting.by_loss.stw import StrategicArguments, StrategicTaskWeighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.statistics import Decision, Statistics
+from polyqwen.weighting.statistics import Decision, Statistics, trusted_loss_left
 
 
 class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
@@ -69,7 +69,7 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
         return min(max(super().beta(step) * float(self.beta_factor), low), high)
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
-        progress = self._progress(statistics)
+        progress = trusted_loss_left(statistics, self.lower_bounds, self.first)
         known = ~torch.isnan(progress)
         if known.any():
             mean = progress[known].mean()
@@ -78,17 +78,6 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
         decision = super()._next(statistics, old)
         causes = {"alpha": self.alpha.cpu().clone(), "trusted_progress": progress}
         return decision._replace(causes=causes)
-
-    def _progress(self, statistics: Statistics) -> Tensor:
-        """p, (T,); NaN for tasks not in training now or without trusted rows."""
-        trusted = statistics.trusted
-        if trusted is None:
-            return torch.full_like(self.static, torch.nan)
-        value = (trusted - self.lower_bounds).clamp_min(1e-12)
-        value = torch.where(statistics.active & torch.isfinite(value), value, torch.nan)
-        first = self.first.cpu()
-        self.first.copy_(torch.where(torch.isnan(first), value, first))
-        return value / self.first.cpu()
 
     def _learn_alpha(self, behind: Tensor) -> None:
         moved = self.alpha.cpu() * torch.exp(self.alpha_rate * behind)

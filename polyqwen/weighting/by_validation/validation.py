@@ -8,7 +8,7 @@ from torch import Tensor
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
 from polyqwen.weighting.normalized import scaled
-from polyqwen.weighting.statistics import Decision, Statistics
+from polyqwen.weighting.statistics import Decision, Statistics, trusted_loss_left
 
 
 class ValidationWeighting(Weighting):
@@ -39,16 +39,12 @@ class ValidationWeighting(Weighting):
         self.register_buffer("first", torch.full_like(self.base, torch.nan))
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
-        trusted = statistics.trusted
-        if trusted is None:
+        if statistics.trusted is None:
             return Decision(old, "no trusted rows")
-        value = (trusted - self.lower_bounds).clamp_min(1e-12)
-        known = statistics.active & torch.isfinite(value)
+        left = trusted_loss_left(statistics, self.lower_bounds, self.first)
+        known = ~torch.isnan(left)
         if not known.any():
             return Decision(old, "no task with trusted rows")
-        first = self.first.cpu()
-        self.first.copy_(torch.where(known & torch.isnan(first), value, first))
-        left = torch.where(known, value / self.first.cpu(), torch.nan)
         soft = torch.where(known, left / self.temperature, -torch.inf).softmax(0)
         weights = scaled(soft, known, old)
         return Decision(weights, "what is left of trusted losses", causes={"left": left})
