@@ -1,9 +1,12 @@
 """A run's logged numbers: Lightning's ``metrics.csv``, many columns and mostly empty cells."""
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from polyqwen.atomic_files import write_text
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import CSVLogger
@@ -99,10 +102,11 @@ def carry_over(logger: "CSVLogger", earlier: Path, step: int) -> None:
     writer = logger.experiment  # this is what empties the folder
     if not keys:
         return
-    with Path(writer.metrics_file_path).open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=keys)
-        table.writeheader()
-        table.writerows(rows)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, fieldnames=keys)
+    table.writeheader()
+    table.writerows(rows)
+    write_text(Path(writer.metrics_file_path), text.getvalue())
     writer.metrics_keys = keys
 
 
