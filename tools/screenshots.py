@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 from PIL import Image
 
-from polyqwen.app.commands.report import report
+from polyqwen.app.report import report
 from tools.chromium import Chromium
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

@@ -2,38 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from polyqwen.app.console import console
-from polyqwen.report.comparison.board import Board, build_board
-from polyqwen.report.comparison.captions import Words, lead_of, notes_of
-from polyqwen.report.comparison.claims import Tested, put_to_the_test, read_claim
+from polyqwen.report.comparison.board import Board
+from polyqwen.report.comparison.captions import Words
+from polyqwen.report.comparison.claims import Tested
+from polyqwen.report.comparison.gather import gather
 from polyqwen.report.comparison.tables import claim_lines, terminal_table
 from polyqwen.report.comparison.write import write_comparison
-from polyqwen.runs.find import find_runs
-from polyqwen.runs.run_folder import NOT_BEGUN, RunFolder
-from polyqwen.runs.variants import group_runs
-
-MOST_WARNINGS = 12
-Variants = dict[str, list[RunFolder]]
-
-
-class Comparison(NamedTuple):
-    """All that is known of some runs beside each other.
-
-    Attributes:
-        board: estimates and differences.
-        variants: name -> its finished runs.
-        claims: of the study, tested.
-        words: what is said beside the numbers.
-        unfinished: runs that do not count, and why.
-    """
-
-    board: Board
-    variants: Variants
-    claims: list[Tested]
-    words: Words
-    unfinished: list[RunFolder]
 
 
 def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None = None) -> Board:
@@ -52,78 +28,6 @@ def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None
     files = write_comparison(board, variants, claims, words, out)
     _print(board, claims, words, files)
     return board
-
-
-def gather(paths: Sequence[Path], baseline: str | None = None) -> Comparison:
-    """Reads and compares all runs found.
-
-    Raises:
-        ValueError: a folder is missing or has no runs, none is finished, there is no such baseline,
-            or the runs have no task in common.
-    """
-    runs, manifests = find_runs(paths)
-    finished = [run for run in runs if not run.problem]
-    unfinished = [run for run in runs if run.problem]
-    if not finished:
-        raise ValueError(
-            f"none of {len(unfinished)} runs is finished; the first: {_told(unfinished[0])}"
-        )
-    variants, notes = group_runs(finished)
-    manifest = manifests[0] if len(manifests) == 1 else {}
-    board = build_board(variants, baseline or _default_baseline(variants, manifest))
-    claims = _claims(manifest, variants, board)
-    words = _words(board, variants, manifest, [*_warnings(unfinished), *notes])
-    return Comparison(board, variants, claims, words, unfinished)
-
-
-def _default_baseline(variants: Variants, manifest: dict[str, Any]) -> str:
-    named = manifest.get("baseline")
-    return named if named in variants else next(iter(variants))
-
-
-def _claims(manifest: dict[str, Any], variants: Variants, board: Board) -> list[Tested]:
-    claims = {name: read_claim(name, own) for name, own in manifest.get("claims", {}).items()}
-    return put_to_the_test(claims, variants, board.tasks)
-
-
-def _told(run: RunFolder) -> str:
-    name = f"{run.variant} seed {run.seed}" if run.variant else str(run.path)
-    return f"{name} does not count: {run.problem}"
-
-
-def _warnings(unfinished: Sequence[RunFolder]) -> list[str]:
-    """A line for each run that began; the others are only counted."""
-    begun = [_told(run) for run in unfinished if run.problem != NOT_BEGUN]
-    waiting = len(unfinished) - len(begun)
-    if len(begun) > MOST_WARNINGS:
-        begun = [*begun[:MOST_WARNINGS], f"and {len(begun) - MOST_WARNINGS} more"]
-    return [*begun, *([f"{waiting} runs have not begun"] if waiting else [])]
-
-
-def _words(
-    board: Board, variants: Variants, manifest: dict[str, Any], warnings: list[str]
-) -> Words:
-    if "baseline" in manifest and manifest["baseline"] not in variants:
-        warnings.append(f"the study's baseline {manifest['baseline']} has no finished run")
-    left_out = {t for own in variants.values() for run in own for t in run.tested_tasks}
-    if left_out := left_out - set(board.tasks):
-        named = ", ".join(sorted(left_out))
-        warnings.append(f"not all runs were tested on {named}: left out of everything")
-    planned = manifest.get("variants", {})
-    return Words(
-        title=f"Study: {manifest['name']}" if manifest else "Comparison of runs",
-        lead=lead_of(board, sum(map(len, variants.values()))),
-        warnings=warnings,
-        notes=notes_of(board, manifest.get("jobs")),
-        settings={
-            row.name: " ".join(planned.get(row.name) or _settings(variants[row.name][0]))
-            for row in board.rows
-        },
-    )
-
-
-def _settings(run: RunFolder) -> list[str]:
-    return [f"{key}={value}" for key, value in run.compared_overrides.items()]
 
 
 def _print(board: Board, claims: Sequence[Tested], words: Words, files: Sequence[Path]) -> None:

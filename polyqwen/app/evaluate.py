@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.app.commands.report import write_again
+from polyqwen.app.report import write_again
 from polyqwen.app.console import console
 from polyqwen.atomic_files import write_json, write_text
 from polyqwen.build.run import Parts, build

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.app.commands.report import write_after_training
+from polyqwen.app.report import write_after_training
 from polyqwen.app.console import console, quiet_lightning
 from polyqwen.atomic_files import sweep, write_text
 from polyqwen.build.run import build, build_trainer

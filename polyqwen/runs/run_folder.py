@@ -38,7 +38,8 @@ class RunFolder:
 
     Args:
         path: the folder.
-        variant: its recipe's name by a study's manifest; empty outside of a study.
+        variant: its recipe's name by a study's manifest; empty outside of a study until
+            `polyqwen.runs.variants.group_runs` sets it.
         seed: by the manifest; None takes the configuration's.
         note: what the manifest tells of a run that failed.
     """

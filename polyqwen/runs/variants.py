@@ -14,14 +14,13 @@ def group_runs(runs: Sequence[RunFolder]) -> tuple[dict[str, list[RunFolder]], l
     """Variants by name, in the runs' order, and notes on runs left out.
 
     Runs of a study are grouped by its manifest, others by the settings that differ between them,
-    apart from the seed. Of several runs with the same settings and seed the last finished counts.
+    apart from the seed, and have their `variant` set. Of several runs with the same settings and
+    seed the last finished counts.
     """
-    plain = [run for run in runs if not run.variant]
-    names = _names(plain)
+    _set_variants([run for run in runs if not run.variant])
     variants: dict[str, list[RunFolder]] = {}
     for run in runs:
-        name = run.variant or names[run]
-        variants.setdefault(name, []).append(run)
+        variants.setdefault(run.variant, []).append(run)
     notes = []
     for name, own in variants.items():
         newest = {run.seed: run for run in sorted(own, key=_finished)}
@@ -37,8 +36,8 @@ def _finished(run: RunFolder) -> float:
     return (run.path / RESULTS).stat().st_mtime
 
 
-def _names(runs: Sequence[RunFolder]) -> dict[RunFolder, str]:
-    """Run → name of its variant."""
+def _set_variants(runs: Sequence[RunFolder]) -> None:
+    """Names variants by the settings that differ between the runs."""
     keys = _differing([run.compared_settings for run in runs])
     keys = [key for key in keys if not _follows_the_seed(key, runs)]
     groups: dict[Key, list[RunFolder]] = {}
@@ -51,7 +50,9 @@ def _names(runs: Sequence[RunFolder]) -> dict[RunFolder, str]:
         first = [own[0].compared_settings for own in groups.values()]
         labels = _by_overrides(groups) or [_by_settings(settings, keys) for settings in first]
         labels = _unique([_cut(label) for label in labels])
-    return {run: label for label, own in zip(labels, groups.values(), strict=True) for run in own}
+    for label, own in zip(labels, groups.values(), strict=True):
+        for run in own:
+            run.variant = label
 
 
 def _follows_the_seed(key: str, runs: Sequence[RunFolder]) -> bool:

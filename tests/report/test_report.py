@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from polyqwen.app.commands.report import report, write_after_training
+from polyqwen.app.report import report, write_after_training
 from polyqwen.app.train import train
 from polyqwen.report.page.charts import decimated
 from polyqwen.report.page.document import inert

@@ -33,7 +33,7 @@ def write_sweep_page(folder: Path) -> None:
     """
     if not any(folder.rglob("results.json")):
         return
-    from polyqwen.app.commands.report import PAGE, report, short  # imports NumPy and more
+    from polyqwen.app.report import PAGE, report, short  # imports NumPy and more
 
     try:
         print(f"page of the sweep: {report(folder)}", flush=True)
