@@ -22,7 +22,7 @@ Galleries = Mapping[str, Mapping[str, Sequence[GalleryRow]]]  # task â†’ kind â†
 
 def write_galleries(galleries: Galleries, file: Path) -> None:
     """Writes texts and thumbnails as JSON; what the file has of other tasks or kinds stays."""
-    kept: Kept = read_json(file)
+    kept: Kept = read_json(file) or {}
     for task, kinds in galleries.items():
         for kind, rows in kinds.items():
             kept.setdefault(task, {})[kind] = [_plain(row) for row in rows]

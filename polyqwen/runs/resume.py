@@ -2,32 +2,19 @@
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from omegaconf import DictConfig
 
 from polyqwen.checkpoints.settings_diff import differences, listed, plain
-from polyqwen.checkpoints.sidecar import DamagedCheckpoint, Sidecar, read_sidecar, verified
+from polyqwen.checkpoints.sidecar import verified
 from polyqwen.config.errors import ConfigError
-from polyqwen.config.moved_targets import with_current_targets
+from polyqwen.runs.checkpoints import CheckpointCandidate, first_whole
 from polyqwen.runs.identity import run_settings
+from polyqwen.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 ALLOWED = ("config", "data")
-
-
-class Candidate(NamedTuple):
-    """A checkpoint of a run, looked at from the outside.
-
-    Attributes:
-        path: the file.
-        sidecar: None without a whole one.
-        trouble: then what is wrong.
-    """
-
-    path: Path
-    sidecar: Sidecar | None
-    trouble: str
 
 
 def resume(cfg: DictConfig, processes: int) -> None:
@@ -55,13 +42,14 @@ def resume(cfg: DictConfig, processes: int) -> None:
         return
     if cfg.ckpt_path:
         raise ConfigError("resume", f"{choice} and ckpt_path= are given", "choose one of them")
+    wanted = run_settings_of(cfg, processes)
     if choice == "auto":
-        found = _newest_equal(Path(cfg.run_dir), run_settings_of(cfg, processes))
+        found = _newest_equal(Path(cfg.run_dir), wanted)
     else:
         found = _named(Path(choice))
         if "config" not in cfg.resume_allow:
-            _check_settings(found, run_settings_of(cfg, processes))
-    cfg.ckpt_path = None if found is None else str(found)
+            _check_settings(found, wanted)
+    cfg.ckpt_path = None if found is None else str(found.path)
 
 
 def run_settings_of(cfg: DictConfig, processes: int) -> dict[str, Any]:
@@ -69,94 +57,45 @@ def run_settings_of(cfg: DictConfig, processes: int) -> dict[str, Any]:
     return plain(run_settings(cfg, processes))
 
 
-def _named(path: Path) -> Path:
+def _named(path: Path) -> CheckpointCandidate:
     """The checkpoint that a path means."""
     if path.is_file():
-        verified(path)
-        return path
-    candidates = candidates_of(path)
+        return CheckpointCandidate(path, verified(path))
+    candidates = RunFolder(path).checkpoints
     if not candidates:
         raise ConfigError("resume", f"{path} is no checkpoint and no folder of a run with some")
-    found = _newest_whole(candidates)
+    found = first_whole(candidates)
     if found is None:
-        troubles = ", ".join(candidate.path.name for candidate in candidates)
-        raise ConfigError("resume", f"no checkpoint of {path} is whole, of {troubles}")
+        names = ", ".join(candidate.path.name for candidate in candidates)
+        raise ConfigError("resume", f"no checkpoint of {path} is whole, of {names}")
     return found
 
 
-def _check_settings(checkpoint: Path, wanted: dict[str, Any]) -> None:
-    changed = differences(_settings_of(read_sidecar(checkpoint)), wanted)
+def _check_settings(checkpoint: CheckpointCandidate, wanted: dict[str, Any]) -> None:
+    changed = differences(checkpoint.settings, wanted)
     if changed:
         raise ConfigError(
             "resume",
-            f"the run of {checkpoint} had another configuration: {listed(changed)}",
+            f"the run of {checkpoint.path} had another configuration: {listed(changed)}",
             "take its values, or go on with resume_allow=[config]",
         )
 
 
-def _settings_of(sidecar: Sidecar) -> dict[str, Any]:
-    """Of the checkpoint's run, its targets by today's paths."""
-    settings: dict[str, Any] = with_current_targets(sidecar.run.get("settings", {}))
-    return settings
-
-
-def _newest_equal(own: Path, wanted: dict[str, Any]) -> Path | None:
+def _newest_equal(own: Path, wanted: dict[str, Any]) -> CheckpointCandidate | None:
     """The newest whole checkpoint of the newest equal run; None, and a line, if there is none."""
-    runs = [candidates_of(p.parent) for p in own.parent.glob("*/checkpoints") if p.is_dir()]
-    for candidates in sorted(filter(None, runs), key=_age):
-        known = [_settings_of(c.sidecar) for c in candidates if c.sidecar is not None]
-        folder = candidates[0].path.parents[1]
-        if not known:
-            log.warning("not going on with %s: %s", folder, candidates[0].trouble)
-        elif changed := differences(known[0], wanted):
-            log.info("not going on with %s: it differs in %s", folder, listed(changed))
-        elif (found := _newest_whole(candidates)) is not None:
-            log.info("going on with %s", found)
+    runs = [RunFolder(p.parent) for p in own.parent.glob("*/checkpoints") if p.is_dir()]
+    for run in sorted((run for run in runs if run.checkpoints), key=_last_saved, reverse=True):
+        known = next((c for c in run.checkpoints if c.sidecar is not None), None)
+        if known is None:
+            log.warning("not going on with %s: %s", run.path, run.checkpoints[0].problem)
+        elif changed := differences(known.settings, wanted):
+            log.info("not going on with %s: it differs in %s", run.path, listed(changed))
+        elif (found := first_whole(run.checkpoints)) is not None:
+            log.info("going on with %s", found.path)
             return found
     log.info("resume=auto: no equal run under %s, starting afresh", own.parent)
     return None
 
 
-def candidates_of(run: Path) -> list[Candidate]:
-    """Checkpoints of a run: the newest first, the best one behind them, then unfinished ones."""
-    found = []
-    for path in (run / "checkpoints").glob("*.ckpt"):
-        if path.is_symlink():
-            continue
-        try:
-            found.append(Candidate(path, read_sidecar(path), ""))
-        except DamagedCheckpoint as error:
-            found.append(Candidate(path, None, error.what))
-    return sorted(found, key=_rank)
-
-
-def _rank(candidate: Candidate) -> tuple[bool, float]:
-    best = not candidate.path.name.startswith("last")
-    return best, -_saved(candidate)
-
-
-def _saved(candidate: Candidate) -> float:
-    if candidate.sidecar is None:
-        return candidate.path.stat().st_mtime
-    return candidate.sidecar.saved
-
-
-def _age(candidates: list[Candidate]) -> float:
-    return -max(map(_saved, candidates))
-
-
-def _newest_whole(candidates: list[Candidate]) -> Path | None:
-    """The first one that is what was saved; a warning names those before it."""
-    damaged = []
-    for candidate in candidates:
-        try:
-            verified(candidate.path)
-        except DamagedCheckpoint as error:
-            damaged.append(error.what)
-            continue
-        if damaged:
-            log.warning("%s; using %s instead", "; ".join(damaged), candidate.path)
-        return candidate.path
-    if damaged:
-        log.warning("no checkpoint to use: %s", "; ".join(damaged))
-    return None
+def _last_saved(run: RunFolder) -> float:
+    return max(checkpoint.saved for checkpoint in run.checkpoints)

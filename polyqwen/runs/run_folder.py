@@ -11,7 +11,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from polyqwen.config.untrusted import load_saved_config
+from polyqwen.config.moved_targets import with_current_targets
+from polyqwen.runs.checkpoints import CheckpointCandidate, checkpoints_in
 from polyqwen.runs.history import METRICS, Series, read_history
 from polyqwen.runs.identity import comparable_settings, flat_settings, of_a_variant
 from polyqwen.runs.scores import Results, main_metric
@@ -67,8 +68,8 @@ class RunFolder:
         if not path.is_file():
             raise ValueError(f"{self.path} is not the folder of a run: it has no config.yaml")
         try:
-            values: Any = OmegaConf.to_container(load_saved_config(path), resolve=True)
-            return dict(values)
+            values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+            return dict(with_current_targets(values))
         except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
             raise ValueError(f"{path} is not the configuration of a run, or is damaged") from error
 
@@ -166,7 +167,12 @@ class RunFolder:
     @cached_property
     def results(self) -> dict[str, Any]:
         """``results.json``; empty before the run has ended."""
-        return read_json(self.path / RESULTS)
+        return read_json(self.path / RESULTS) or {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether it left results, which are written in one go: never in part."""
+        return read_json(self.path / RESULTS) is not None
 
     def measured(self, of: str) -> Results:
         """Test metrics by view; empty if they were not measured.
@@ -201,6 +207,11 @@ class RunFolder:
         return series.values[-1] if series and series.values else None
 
     @cached_property
+    def checkpoints(self) -> list[CheckpointCandidate]:
+        """The newest first, then the best one."""
+        return checkpoints_in(self.path / "checkpoints")
+
+    @cached_property
     def updates(self) -> list[WeightUpdate]:
         """Updates of the task weights, with reasons."""
         return read_updates(self.path / REPORT / "weight_updates.jsonl")
@@ -208,17 +219,17 @@ class RunFolder:
     @cached_property
     def galleries(self) -> Kept:
         """Queries and what was found for them, as `write_galleries` keeps them."""
-        return read_json(self.path / GALLERIES_FILE)
+        return read_json(self.path / GALLERIES_FILE) or {}
 
     @cached_property
     def evaluation(self) -> dict[str, Any]:
         """``evaluation/metrics.json``; empty if `evaluate.py` was not run."""
-        return read_json(self.path / "evaluation" / "metrics.json")
+        return read_json(self.path / "evaluation" / "metrics.json") or {}
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """The machine that trained; empty if it was not kept."""
-        return read_json(self.path / ENVIRONMENT_FILE)
+        return read_json(self.path / ENVIRONMENT_FILE) or {}
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -231,10 +242,10 @@ class RunFolder:
         return list(dict.fromkeys(found))[-MOST_WARNINGS:]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A mapping from a file; empty if it is not there or not one."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A mapping from a file; None if it is not there, damaged or something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None

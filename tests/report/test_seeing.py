@@ -212,6 +212,7 @@ def test_galleries_keep_texts_and_thumbnails(tmp_path: Path) -> None:
     write_galleries({"ocr": {"hardest": [row]}}, file)
     write_galleries({"ocr": {"spread": [row]}, "vqa": {"spread": [row]}}, file)
     kept = read_json(file)
+    assert kept is not None
     assert set(kept) == {"ocr", "vqa"} and set(kept["ocr"]) == {"hardest", "spread"}
     (saved,) = kept["ocr"]["hardest"]
     assert len(saved["query"]) == 600 and saved["picture"].startswith("data:image/jpeg;base64,")

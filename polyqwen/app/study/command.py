@@ -56,7 +56,7 @@ def run_study(cfg: DictConfig, precheck: Callable[[dict[str, Any]], None]) -> No
         run_jobs(waiting, len(jobs), study.jobs, lock, errors)
     except Stopped as stopped:
         write_manifest(folder, study, jobs, given, errors)
-        done = sum(bool(RunFolder(job.folder).results) for job in jobs)
+        done = sum(RunFolder(job.folder).finished for job in jobs)
         text = f"interrupted: {done} of {len(jobs)} runs finished; the same command goes on"
         print(text, file=sys.stderr, flush=True)
         raise SystemExit(128 + stopped.number) from None

@@ -24,7 +24,7 @@ def finished(job: Job, cfg: DictConfig) -> bool:
     Raises:
         ValueError: its folder holds the results of another configuration.
     """
-    if not RunFolder(job.folder).results:
+    if not RunFolder(job.folder).finished:
         return False
     path = job.folder / "config.yaml"
     try:
