@@ -10,8 +10,8 @@ import lightning.pytorch as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.app.report import write_again
 from polyqwen.app.console import console
+from polyqwen.app.report import write_again
 from polyqwen.atomic_files import write_json, write_text
 from polyqwen.build.run import Parts, build
 from polyqwen.config.untrusted import checked, load_saved_config

@@ -9,8 +9,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.app.report import write_after_training
 from polyqwen.app.console import console, quiet_lightning
+from polyqwen.app.report import write_after_training
 from polyqwen.atomic_files import sweep, write_text
 from polyqwen.build.run import build, build_trainer
 from polyqwen.checkpoints.callbacks.keep_last import save_last
