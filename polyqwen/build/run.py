@@ -22,6 +22,7 @@ from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.config.candidate_losses import further_losses, weighting_node
 from polyqwen.config.check import resolved
 from polyqwen.config.hub_revisions import warn_of_unpinned
+from polyqwen.config.identity import flat_settings, hyperparameters, run_settings
 from polyqwen.config.signatures import signature_of
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.data.rows.task import Task
@@ -29,7 +30,6 @@ from polyqwen.data.tokens import Tokens
 from polyqwen.models.encoder import Encoder
 from polyqwen.models.tuning.sharing import HardSharing
 from polyqwen.models.tuning.strategies import FullTuning
-from polyqwen.runs.identity import flat_settings, hyperparameters, run_settings
 from polyqwen.training.callbacks.rank_agreement import RankAgreement
 from polyqwen.training.callbacks.resume import DueValidation, RandomState
 from polyqwen.training.fsdp import WholeInEvaluation

@@ -23,7 +23,7 @@ PLUGINS: dict[str, dict[str, tuple[str, ...]]] = {  # target -> keys that would 
         "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": ("custom_search_space",),
     },
 }
-CALLBACKS = {"sweep_page": {"_target_": "polyqwen.app.commands.report_after_sweep.SweepPage"}}
+CALLBACKS = {"sweep_page": {"_target_": "polyqwen.app.report_after_sweep.SweepPage"}}
 SAMPLERS = tuple(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
 DATABASE = "sqlite:///"  # a file; other storages are reached over the network
 LOGGING = ("job_logging", "hydra_logging")

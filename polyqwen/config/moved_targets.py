@@ -18,7 +18,7 @@ MOVED = {
     "polyqwen.callbacks.nonfinite": "polyqwen.training.callbacks.nonfinite_guard",
     "polyqwen.callbacks.projector": "polyqwen.tensorboard.projector",
     "polyqwen.callbacks.wandb_logger": "polyqwen.tensorboard.wandb_logger",
-    "polyqwen.cli.report.sweep_end": "polyqwen.app.commands.report_after_sweep",
+    "polyqwen.cli.report.sweep_end": "polyqwen.app.report_after_sweep",
     "polyqwen.cli.study.plan": "polyqwen.app.study.plan",
     "polyqwen.data.adaptive_sampling": "polyqwen.data.sampling.adaptive",
     "polyqwen.data.curriculum": "polyqwen.data.sampling.curriculum",

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from polyqwen.config.identity import is_compared
 from polyqwen.report.comparison.board import Board
 from polyqwen.report.comparison.gather import UNTITLED, Comparison
 from polyqwen.report.comparison.tables import board_lines, claim_lines, gain_lines
@@ -17,7 +18,6 @@ from polyqwen.report.page.markup import Html, table, tag
 from polyqwen.report.sections.results import bar, number
 from polyqwen.report.sections.settings import told
 from polyqwen.report.sections.summary import duration
-from polyqwen.runs.identity import is_compared
 from polyqwen.runs.run_folder import RunFolder
 from polyqwen.runs.scores import score
 

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from polyqwen.checkpoints.settings_diff import differences, listed, plain
 from polyqwen.checkpoints.sidecar import verified
 from polyqwen.config.errors import ConfigError
+from polyqwen.config.identity import run_settings
 from polyqwen.runs.checkpoints import CheckpointCandidate, first_whole
-from polyqwen.runs.identity import run_settings
 from polyqwen.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)

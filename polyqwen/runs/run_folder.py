@@ -11,10 +11,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from polyqwen.config.identity import comparable_settings, flat_settings, of_a_variant
 from polyqwen.config.moved_targets import with_current_targets
 from polyqwen.runs.checkpoints import CheckpointCandidate, checkpoints_in
 from polyqwen.runs.history import METRICS, Series, read_history
-from polyqwen.runs.identity import comparable_settings, flat_settings, of_a_variant
 from polyqwen.runs.scores import Results, main_metric
 from polyqwen.weighting.weight_update import WeightUpdate, read_updates
 

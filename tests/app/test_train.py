@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from polyqwen.app.commands.report_after_sweep import write_sweep_page
+from polyqwen.app.report_after_sweep import write_sweep_page
 from tests.conftest import REAL, ROOT
 
 SMALL = [

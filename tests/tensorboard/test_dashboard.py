@@ -12,8 +12,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from polyqwen.build.run import Parts, build, build_trainer
+from polyqwen.config.identity import hyperparameters
 from polyqwen.metrics.similarity import matching_cosines
-from polyqwen.runs.identity import hyperparameters
 from polyqwen.tensorboard.dashboard import Dashboard
 from polyqwen.tensorboard.galleries import Galleries
 from polyqwen.tensorboard.layout import dashboard_layout

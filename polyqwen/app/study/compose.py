@@ -12,8 +12,8 @@ from polyqwen.app.study.plan import Job
 from polyqwen.config.check import check
 from polyqwen.config.composition_errors import COMPOSITION, explain
 from polyqwen.config.errors import ConfigError
+from polyqwen.config.identity import comparable_settings
 from polyqwen.config.toplevel import CONF, schema_of
-from polyqwen.runs.identity import comparable_settings
 
 PRIMARY = "train"
 
