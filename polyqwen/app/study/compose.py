@@ -1,6 +1,6 @@
 """Composes and checks every run of a study before the first one starts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,8 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def differences(wanted: DictConfig, found: DictConfig) -> list[str]:
+def differences(wanted: DictConfig, found: Mapping[str, Any]) -> list[str]:
     """``key: found instead of wanted`` for every setting that makes two runs different ones."""
-    first, second = (comparable_settings(cfg, Path(cfg.run_dir)) for cfg in (wanted, found))
+    first, second = (comparable_settings(c, Path(str(c["run_dir"]))) for c in (wanted, found))
     keys = {k for k in first | second if first.get(k, "–") != second.get(k, "–")} - {"log_dir"}
     return [f"{k}: {second.get(k, '–')} instead of {first.get(k, '–')}" for k in sorted(keys)]

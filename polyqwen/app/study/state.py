@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
+from omegaconf import DictConfig
 
 from polyqwen.app.study.compose import differences
 from polyqwen.app.study.plan import Job, Study
@@ -24,14 +23,14 @@ def finished(job: Job, cfg: DictConfig) -> bool:
     Raises:
         ValueError: its folder holds the results of another configuration.
     """
-    if not RunFolder(job.folder).finished:
+    run = RunFolder(job.folder)
+    if not run.finished:
         return False
-    path = job.folder / "config.yaml"
     try:
-        found = OmegaConf.load(path)
-    except (OSError, YAMLError) as error:
+        found = run.config
+    except ValueError as error:
+        path = job.folder / "config.yaml"
         raise ValueError(f"{path} is damaged; remove the folder of this run") from error
-    assert isinstance(found, DictConfig)
     if changed := differences(cfg, found):
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise ValueError(
