@@ -1,7 +1,11 @@
-"""The command line ``python -m polyqwen COMMAND``; each command is a module of `app.commands`."""
+"""The command line ``polyqwen COMMAND``, or ``python -m polyqwen COMMAND``.
+
+``train`` and ``evaluate`` are Hydra's; each other command is a module of `app.commands`.
+"""
 
 import argparse
 import sys
+from pathlib import Path
 
 from polyqwen.app.commands import (
     choices,
@@ -23,12 +27,19 @@ COMMANDS = (
     *(tokenizer, compare, policy, choices, validate, report, doctor),
     *(new_task, split, mine, embed, search, export),
 )
+JOBS = {
+    "train": "train an embedding model: experiment=NAME key=value …",
+    "evaluate": "evaluate a trained run: run_dir=FOLDER",
+}
 
 
 def command_line() -> argparse.ArgumentParser:
     """All commands and their arguments; a command's help is the first line of its module."""
-    parser = argparse.ArgumentParser(prog="python -m polyqwen")
+    script = Path(sys.argv[0]).name == "polyqwen"  # made by pip
+    parser = argparse.ArgumentParser(prog="polyqwen" if script else "python -m polyqwen")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text in JOBS.items():
+        commands.add_parser(name, help=text, add_help=False)
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2].replace("_", "-")
         first = (module.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
@@ -40,6 +51,11 @@ def command_line() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Reads the command line and runs the command; a user's mistake is one line."""
+    if sys.argv[1:] and sys.argv[1] in JOBS:
+        from polyqwen.app import jobs
+
+        getattr(jobs, sys.argv.pop(1))()  # Hydra reads what is left
+        return
     arguments = command_line().parse_args()
     try:
         status = arguments.run(arguments)

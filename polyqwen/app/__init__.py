@@ -1,0 +1,1 @@
+"""The application: entry points, process life, studies, sub-commands."""

@@ -1,0 +1,1 @@
+"""Configuration: composed by Hydra, checked from source text; imports nothing heavy."""

@@ -5,6 +5,8 @@ from pathlib import Path
 _INSTALLED = Path(__file__).parents[1] / "conf"  # in a checkout it lies beside the package
 CONF = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "conf"
 
+TRAIN = "python train.py" if (CONF.parent / "train.py").is_file() else "polyqwen train"
+
 
 def working_conf() -> Path:
     """The user's own configuration files: ``conf`` in the working folder, whether it exists or not.

@@ -6,6 +6,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from polyqwen.config.conf import conf_folders
+from polyqwen.config.composition_errors import COMPOSITION, explain
 from polyqwen.config.errors import ConfigError
 
 SEARCH_PATH = "hydra.searchpath"
@@ -27,11 +28,16 @@ def use_working_folder(primary: str) -> None:
         primary: name of the primary file; one in ``./conf`` replaces the package's.
 
     Raises:
-        ConfigError: that file extends the search path, which may import packages (``pkg://``).
+        ConfigError: that file is broken, or extends the search path, which may import packages
+            (``pkg://``).
     """
     Plugins.instance().register(WorkingFolder)
     for folder in conf_folders()[:-1]:
         file = folder / f"{primary}.yaml"
-        if file.is_file() and OmegaConf.select(OmegaConf.load(file), SEARCH_PATH) is not None:
+        try:
+            found = OmegaConf.select(OmegaConf.load(file), SEARCH_PATH) if file.is_file() else None
+        except COMPOSITION as error:
+            raise explain(error, ()) from error
+        if found is not None:
             hint = "give it on the command line, or use --config-dir"
             raise ConfigError(SEARCH_PATH, f"may not be set in {file}", hint)

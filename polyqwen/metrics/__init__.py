@@ -1,0 +1,1 @@
+"""Metrics: embedded pairs of a split in, numbers out; they know no model."""

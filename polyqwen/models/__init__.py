@@ -1,0 +1,1 @@
+"""Models: token ids and patches in, embeddings out; they know no task."""

@@ -30,6 +30,8 @@ def version_of(package: str) -> str | None:
 
 def git(*arguments: str) -> str | None:
     """What git answers in the project's folder; None outside of a checkout."""
+    if not (ROOT / ".git").exists():  # installed, perhaps inside of another project's checkout
+        return None
     try:
         answer = subprocess.run(
             ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10

@@ -1,0 +1,1 @@
+"""TensorBoard: callbacks beside what they draw."""

@@ -23,7 +23,7 @@ FLOORS = {  # below: known holes
     "tensorboard": ("2.21", "it does not start with new setuptools"),
 }
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
-INSTALL = "pip install -r requirements.txt"
+INSTALL = f"pip install {'-r requirements.txt' if PINS.is_file() else '--upgrade polyqwen'}"
 
 
 def check_packages(pins_file: Path = PINS) -> Iterator[Diagnosis]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from polyqwen.atomic_files import write_text
-from polyqwen.config.conf import CONF
+from polyqwen.config.conf import TRAIN, conf_folders, working_conf
 
 TASK = """\
 # @package _global_
@@ -122,7 +122,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fields", nargs="+", default=[], metavar="FIELD=COLUMN", help="where columns differ"
     )
     parser.add_argument("--classes", nargs="+", default=[], help="of --kind labels")
-    parser.add_argument("--conf", type=Path, default=CONF, help="folder of configuration files")
+    parser.add_argument(
+        "--conf", type=Path, default=working_conf(), help="folder of configuration files"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -130,9 +132,7 @@ def run(arguments: argparse.Namespace) -> None:
     new_task(arguments.name, arguments.kind, arguments.fields, arguments.classes, arguments.conf)
 
 
-def new_task(
-    name: str, kind: str, fields: list[str], classes: list[str], conf: Path = CONF
-) -> Path:
+def new_task(name: str, kind: str, fields: list[str], classes: list[str], conf: Path) -> Path:
     """Writes ``conf/task/<name>.yaml`` and says what to do next.
 
     Args:
@@ -140,7 +140,7 @@ def new_task(
         kind: a key of `KINDS`.
         fields: ``FIELD=COLUMN`` where a column has another name than usual.
         classes: of a label task, at least two.
-        conf: folder of the configuration, the repository's own or one for ``--config-dir``.
+        conf: folder of the configuration, that of the working folder or one for ``--config-dir``.
 
     Raises:
         ValueError: a name or field that cannot be used, or a task of this name is there already.
@@ -152,7 +152,7 @@ def new_task(
             f"the task's name {name!r} must be small letters, digits and _, as in my_receipts"
         )
     check_usable([name])
-    for folder in {CONF, conf}:
+    for folder in {*conf_folders(), conf}:
         if (there := folder / "task" / f"{name}.yaml").exists():
             raise ValueError(f"{there} is there already; choose another name, or edit it")
     columns = {**KINDS[kind].fields, **_columns(fields, kind)}
@@ -209,11 +209,11 @@ def _quoted(text: str) -> str:
 
 def _next(name: str, kind: str, columns: dict[str, str], conf: Path) -> str:
     row = ", ".join(f'"{column}": …' for column in columns.values() if column != "negatives")
-    where = "" if conf.resolve() == CONF else f" --config-dir {conf}"
+    where = "" if conf.resolve() in map(Path.resolve, conf_folders()) else f" --config-dir {conf}"
     run = f"experiment=own_data data.root=FOLDER 'task=[{name}]'"
     return (
         f"  rows    FOLDER/{name}/{{train,dev,test}}.jsonl, .parquet or .arrow: {{{row}}}\n"
         f"          ({KINDS[kind].row})\n"
         f"  check   python -m polyqwen validate{where} {run}\n"
-        f"  train   python train.py{where} {run}"
+        f"  train   {TRAIN}{where} {run}"
     )

@@ -74,9 +74,11 @@ def _configuration(overrides: Sequence[str], folder: Path | None) -> dict[str, A
     from polyqwen.config.composition_errors import COMPOSITION, explain
     from polyqwen.config.errors import ConfigError
     from polyqwen.config.resolvers import register
+    from polyqwen.config.search_path import use_working_folder
     from polyqwen.config.toplevel import CONF, schema_of
 
     register()
+    use_working_folder("train")  # as every command that composes
     chosen = any(o.lstrip("+").startswith(("data=", "experiment=")) for o in overrides)
     own = [*([] if chosen else ["data=folder"]), *overrides, "run_dir=."]
     if folder is not None:

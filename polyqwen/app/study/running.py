@@ -12,11 +12,12 @@ from polyqwen.app.study.compose import folder_override, quoted
 from polyqwen.app.study.plan import Job
 from polyqwen.app.study.run import Ended, Task, run_all
 from polyqwen.app.study.state import Lock, clear
-from polyqwen.config.toplevel import CONF
+from polyqwen.config.conf import CONF
 from polyqwen.runs.run_folder import RunFolder
 from polyqwen.runs.scores import score
 
-TRAIN = CONF.parent / "train.py"
+_SCRIPT = CONF.parent / "train.py"  # a checkout's, which is found from any working folder
+TRAIN = [str(_SCRIPT)] if _SCRIPT.is_file() else ["-m", "polyqwen", "train"]
 LOG = "output.log"  # of a run, in its folder
 
 
@@ -54,7 +55,7 @@ def _task(job: Job) -> Task:
     sources = HydraConfig.get().runtime.config_sources
     given = [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
     folder = [folder_override(job), f"hydra.run.dir={quoted(str(job.folder))}"]
-    command = [sys.executable, str(TRAIN), *given, *job.overrides, *folder]
+    command = [sys.executable, *TRAIN, *given, *job.overrides, *folder]
     return Task(job.name, command, job.folder / LOG)
 
 

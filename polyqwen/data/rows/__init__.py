@@ -1,0 +1,1 @@
+"""Rows: files and columns in, examples of a task out; no tensors here."""

@@ -1,0 +1,1 @@
+"""Prepared tables: examples to Arrow tables on disk, splits, labels, the dataset."""

@@ -1,0 +1,1 @@
+"""Strategies that read the inner products of the tasks' gradients."""

@@ -1,0 +1,1 @@
+"""Strategies that read trusted or validation rows."""
