@@ -5,8 +5,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from polyqwen.config.conf import conf_folders
 from polyqwen.config.composition_errors import COMPOSITION, explain
+from polyqwen.config.conf import conf_folders
 from polyqwen.config.errors import ConfigError
 
 SEARCH_PATH = "hydra.searchpath"
