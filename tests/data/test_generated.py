@@ -15,7 +15,8 @@ from scipy.stats import spearmanr
 
 from polyqwen.data.generated import build, generate
 from polyqwen.data.generated.labels import WORDS
-from polyqwen.data.generated.lexicon import LANGUAGES, SLOTS, Meaning, opposite
+from polyqwen.data.generated.lexicon import SLOTS, Meaning, opposite
+from polyqwen.data.generated.phrases import LANGUAGES
 from polyqwen.data.generated.questions import ELSE, EVERYTHING, inventory
 from polyqwen.data.generated.scenes import Thing
 from polyqwen.data.generated.text_pairs import score

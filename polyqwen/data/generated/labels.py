@@ -8,42 +8,12 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from polyqwen.data.generated.phrases import PHRASES
+
 # label → class → words that tell it; where there are six, three are English and three Vietnamese
-WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sentiment": {
-        "negative": ("bad", "dull", "slow", "poor", "chán", "tệ"),
-        "neutral": ("usual", "average", "plain", "common", "thường", "vừa"),
-        "positive": ("great", "lovely", "clear", "kind", "hay", "tốt"),
-    },
-    "topic": {
-        "lecturer": ("teacher", "professor", "tutor", "giảng viên", "thầy", "cô"),
-        "training_program": ("course", "lesson", "syllabus", "môn học", "bài giảng", "lớp"),
-        "facility": ("room", "projector", "library", "phòng", "máy chiếu", "thư viện"),
-        "others": ("friends", "weather", "lunch", "bạn bè", "thời tiết", "bữa trưa"),
-    },
-    "question_type": {
-        "ABBR": ("stand for", "abbreviation", "acronym"),
-        "DESC": ("mean", "cause", "reason"),
-        "ENTY": ("animal", "colour", "instrument"),
-        "HUM": ("president", "writer", "inventor"),
-        "LOC": ("country", "city", "river"),
-        "NUM": ("how many", "year", "distance"),
-    },
-    "intent": {
-        "AddToPlaylist": ("add to playlist", "put on my list"),
-        "BookRestaurant": ("book a table", "reserve a restaurant"),
-        "GetWeather": ("forecast", "will it rain"),
-        "PlayMusic": ("play a song", "turn on music"),
-        "RateBook": ("rate the book", "give stars"),
-        "SearchCreativeWork": ("find the show", "look up the album"),
-        "SearchScreeningEvent": ("movie times", "what is on at the cinema"),
-    },
-}
-FILLERS = {
-    "en": ("today", "please", "really", "again", "for me", "this week"),
-    "vi": ("nhé", "rồi", "hôm nay", "thật", "nữa", "tuần này"),
-}
-STRENGTH = {"en": ("a little", "very much"), "vi": ("hơi", "vô cùng")}
+WORDS: dict[str, dict[str, list[str]]] = PHRASES["label_words"]
+FILLERS: dict[str, list[str]] = PHRASES["label_fillers"]
+STRENGTH: dict[str, list[str]] = PHRASES["label_strength"]
 GROUPS = (("sentiment", "topic"), ("sentiment",), ("question_type",), ("intent",))
 UNLABELLED = 0.1  # share of rows without any label
 

@@ -3,29 +3,10 @@
 import random
 from typing import NamedTuple
 
-from polyqwen.data.generated.lexicon import FORMS, LANGUAGES, SIZES, SLOTS, Meaning
+from polyqwen.data.generated.lexicon import FORMS, SIZES, SLOTS, Meaning
+from polyqwen.data.generated.phrases import LANGUAGES, PHRASES
 
-# {action} is the finite verb, {done} its participle (the same word outside English).
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "en": (
-        "{subject} {action} the {colour} {object} {place}.",
-        "{place}, {subject} {action} the {colour} {object}.",
-        "the {colour} {object} is {done} by {subject} {place}.",
-        "it is {subject} who {action} the {colour} {object} {place}.",
-    ),
-    "vi": (
-        "{subject} {action} {object} màu {colour} {place}.",
-        "{place}, {subject} {action} {object} màu {colour}.",
-        "{object} màu {colour} được {subject} {done} {place}.",
-        "chính {subject} đã {action} {object} màu {colour} {place}.",
-    ),
-    "zh": (
-        "{subject}{place}{action}{colour}{object}。",
-        "{place}，{subject}{action}{colour}{object}。",
-        "{colour}{object}{place}被{subject}{done}了。",
-        "是{subject}{place}{action}了{colour}{object}。",
-    ),
-}
+TEMPLATES: dict[str, list[str]] = PHRASES["templates"]
 
 
 class Wording(NamedTuple):

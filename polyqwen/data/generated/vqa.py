@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from polyqwen.data.generated.lexicon import LANGUAGES
+from polyqwen.data.generated.phrases import LANGUAGES
 from polyqwen.data.generated.pictures import save
 from polyqwen.data.generated.questions import (
     ELSE,
