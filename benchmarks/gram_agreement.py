@@ -88,7 +88,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the configuration, as for train.py")
     arguments = parser.parse_args()
 
-    from polyqwen.build.run import build, build_trainer
+    from polyqwen.build.run import build
+    from polyqwen.build.trainer import build_trainer
     from polyqwen.config.resolvers import register
 
     register()

@@ -23,7 +23,8 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.build.run import build, build_trainer
+from polyqwen.build.run import build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.config.resolvers import register
 from polyqwen.inference.mining.mine import mine
 from polyqwen.inference.mining.rules import Rules

@@ -72,7 +72,7 @@ class Cycles(pl.Callback):
 
 def strategies_of(names: list[str], config: Any) -> dict[str, Any]:
     """Strategies by name; those in FULL once more with the reference's gradients."""
-    from polyqwen.build.run import make
+    from polyqwen.build.instantiate import make
 
     made = {}
     for name in ["static", AA, *names, *(f"{name} (full)" for name in FULL if name in names)]:
@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the configuration, as for train.py")
     arguments = parser.parse_args()
 
-    from polyqwen.build.run import build, build_trainer
+    from polyqwen.build.run import build
+    from polyqwen.build.trainer import build_trainer
     from polyqwen.config.resolvers import register
 
     register()

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
-from polyqwen.config.candidate_losses import LIBRARY, weighting_node
+from polyqwen.build.instantiate import make_part, weighting_node
+from polyqwen.config.candidate_losses import LIBRARY
 from polyqwen.config.errors import ConfigError
-from polyqwen.config.signatures import signature_of
 from polyqwen.config.user_errors import told
 
 WIDTH = 8  # of the stand-in for an encoder
@@ -28,10 +27,10 @@ def check_values(values: Mapping[str, Any]) -> None:
     """
     _check_files(values)
     tasks = {name: built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
-    built("curriculum", values["curriculum"], {name: t.share for name, t in tasks.items()})
+    built("curriculum", values["curriculum"], shares={n: t.share for n, t in tasks.items()})
     for key, node in values["callbacks"].items():
         if isinstance((node or {}).get("schedule"), dict):
-            built(f"callbacks.{key}.schedule", {**node["schedule"], "_partial_": False}, 0)
+            built(f"callbacks.{key}.schedule", {**node["schedule"], "_partial_": False}, step=0)
     if values["data"]["source"]["_target_"] == FOLDER:
         source = built("data.source", values["data"]["source"])
         for name, task in tasks.items():
@@ -50,12 +49,12 @@ def _check_torch_parts(values: Mapping[str, Any]) -> None:
         if node is not None:
             built(f"{LIBRARY}.{name}", node)
     for name, node in values["losses"].items():
-        given = {"embedding_size"} & set(signature_of(node["_target_"]).parameters)
-        built(f"losses.{name}", node, **dict.fromkeys(given, WIDTH))
-    pooling, projection = values["model"]["pooling"], values["model"]["projection"]
-    built("model.sharing", values["model"]["sharing"])
-    built("model.pooling", pooling, WIDTH)
-    built("model.projection", projection, projection.get("output_size") or WIDTH)
+        built(f"losses.{name}", node, embedding_size=WIDTH)
+    model = values["model"]
+    built("model.sharing", model["sharing"])
+    built("model.pooling", model["pooling"], hidden_size=WIDTH)
+    width = model["projection"].get("output_size") or WIDTH
+    built("model.projection", model["projection"], hidden_size=width)
 
 
 def _check_files(values: Mapping[str, Any]) -> None:
@@ -65,10 +64,10 @@ def _check_files(values: Mapping[str, Any]) -> None:
             raise ConfigError(key, f"there is no checkpoint {path}")
 
 
-def built(key: str, node: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+def built(key: str, node: Mapping[str, Any], **added: Any) -> Any:
     """What the node's target returns; its `ValueError` as a `ConfigError` that names the key."""
     try:
-        return instantiate(node, *args, _convert_="all", **kwargs)
+        return make_part(key, node, **added)
     except InstantiationException as error:
         text = told(error)
         if text is None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from polyqwen.config.errors import ConfigError, suggest
-from polyqwen.config.signatures import signature_of
 
 LIBRARY = "library"  # a group that is there only when one is chosen
 VECTORS = {"teacher_query", "teacher_document"}  # fields of a task
@@ -64,27 +63,3 @@ def _trained(values: Mapping[str, Any], candidate: str, tasks: Sequence[str]) ->
 
 def _paired(task: Mapping[str, Any]) -> bool:
     return any(field == "turns" or str(field).startswith("document") for field in task["fields"])
-
-
-def weighting_node(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The weighting's node, told of the further losses.
-
-    They start from their task's static weight, or the one given for them in ``weighting.static``.
-    A strategy with ``families`` is told those of the library, and one with an ``anchor`` takes the
-    first task's own loss where none is named.
-    """
-    node, further = values["weighting"], further_losses(values)
-    if not further:
-        return dict(node)
-    given: dict[str, Any] = {}
-    static = dict(node["static"])
-    own = {name: weight for name, weight in static.items() if name in values["tasks"]}
-    given["static"] = own | {name: static.get(name, own[f.task]) for name, f in further.items()}
-    parameters = signature_of(node["_target_"]).parameters
-    if "families" in parameters:
-        library = values[LIBRARY]
-        families = {name: library[f.candidate]["family"] for name, f in further.items()}
-        given["families"] = families | dict(node.get("families") or {})
-    if "anchor" in parameters and node.get("anchor") is None:
-        given["anchor"] = next(iter(further.values())).task
-    return {**node, **given}

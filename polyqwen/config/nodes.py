@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any
 
+from polyqwen.config.added_arguments import NOTHING, Added, added_to
 from polyqwen.config.errors import ConfigError, suggest
 from polyqwen.config.moved_targets import current_target
 from polyqwen.config.signatures import NoSuchTarget, NotStatic, Parameter, Signature
@@ -15,49 +15,6 @@ log = logging.getLogger(__name__)
 HYDRA_KEYS = ("_target_", "_partial_")
 
 
-class Given(NamedTuple):
-    """What `polyqwen.build.run` adds to a node's own keys.
-
-    Attributes:
-        positional: arguments given by position.
-        keywords: arguments given by name; the configuration must leave them alone.
-        way_out: where to set such a keyword instead.
-    """
-
-    positional: int = 0
-    keywords: tuple[str, ...] = ()
-    way_out: str = "leave it out"
-
-
-TRAINER = Given(
-    keywords=(
-        "max_steps",
-        "val_check_interval",
-        "check_val_every_n_epoch",
-        "num_sanity_val_steps",
-        "log_every_n_steps",
-        "use_distributed_sampler",
-        "default_root_dir",
-        "callbacks",
-        "logger",
-    ),
-    way_out="use curriculum.total_steps, validate_every, run_dir, callbacks or logger",
-)
-GIVEN: dict[str, Given] = {
-    "model.tokens": Given(keywords=("prefixes",), way_out="set tasks.TASK.prefix"),
-    "model.encoder": Given(keywords=("vocabulary",)),
-    "model.pooling": Given(positional=1),
-    "model.projection": Given(positional=1),
-    "losses.*": Given(keywords=("embedding_size",), way_out="set model.projection.output_size"),
-    "widths": Given(positional=1),
-    "curriculum": Given(positional=1),
-    "data": Given(
-        keywords=("tasks", "tokens", "curriculum", "separate"), way_out="choose model/sharing"
-    ),
-    "optimizer": Given(2, ("total_steps",), "use curriculum.total_steps"),
-    "callbacks.*.schedule": Given(positional=1),
-    "trainer": TRAINER,
-}
 EXTRA = {"trainer.precision": "auto"}  # values that the build replaces
 
 
@@ -93,20 +50,17 @@ def _check_node(node: Mapping[str, Any], path: str) -> None:
         raise ConfigError(f"{path}._partial_", f"must be true or false, got {node['_partial_']!r}")
     if signature is None:
         return
-    given = next((g for p, g in GIVEN.items() if _same(path, p)), None)
-    taken = dict(list(signature.parameters.items())[given.positional if given else 0 :])
+    added = added_to(path)
+    taken = dict(list(signature.parameters.items())[len((added or NOTHING).positional) :])
     keys = [key for key in node if key not in HYDRA_KEYS]
     for key in keys:
-        _check_key(node, key, path, taken, signature, given)
-    if given is None and node.get("_partial_"):
+        _check_key(node, key, path, taken, signature, added or NOTHING)
+    if added is None and node.get("_partial_"):
         return  # who calls it is not known, nor with what
+    given = (added or NOTHING).keywords + (added or NOTHING).optional
     for name, parameter in taken.items():
-        if parameter.required and name not in keys and name not in (given or Given()).keywords:
+        if parameter.required and name not in {*keys, *given}:
             raise ConfigError(f"{path}.{name}", f"is missing; {node['_target_']} needs it")
-
-
-def _same(path: str, pattern: str) -> bool:
-    return path.count(".") == pattern.count(".") and fnmatchcase(path, pattern)
 
 
 def _signature(target: Any, where: str) -> Signature | None:
@@ -130,11 +84,11 @@ def _check_key(
     path: str,
     taken: Mapping[str, Parameter],
     signature: Signature,
-    given: Given | None,
+    added: Added,
 ) -> None:
     where = f"{path}.{key}"
-    if given is not None and key in given.keywords:
-        raise ConfigError(where, "is set by the run", given.way_out)
+    if key in added.keywords + added.optional:
+        raise ConfigError(where, "is set by the run", added.hint)
     if key not in taken:
         if signature.open:
             return

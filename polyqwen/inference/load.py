@@ -42,7 +42,7 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
         ValueError: a file is missing or damaged, or names what may not be built.
     """
     # Hydra and Lightning take seconds to import, and an exported folder needs neither
-    from polyqwen.build.run import build_network
+    from polyqwen.build.network import build_network
     from polyqwen.config.check import resolved
     from polyqwen.config.errors import ConfigError
     from polyqwen.config.hub_revisions import warn_of_unpinned

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.app.study.compose import compose_all
 from polyqwen.build.precheck import check_values
+from polyqwen.config.added_arguments import NOTHING, added_to
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
@@ -37,15 +38,6 @@ OPTIONS = sorted(
     if path.stem not in ("base", "choosing")
 )
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
-GIVEN = {  # what the build adds to a node's keys
-    "model.tokens": {"prefixes"},
-    "model.encoder": {"vocabulary"},
-    "curriculum": {"tasks"},
-    "data": {"tasks", "tokens", "curriculum", "separate"},
-    "callbacks.dashboard": {"configuration", "hyperparameters"},
-    "optimizer": {"backbone", "head", "total_steps"},
-}
-POSITIONAL = {"model.pooling": 1, "model.projection": 1, "widths": 1}
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -64,12 +56,10 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 def binds(path: str, node: dict[str, Any]) -> None:
     signature = inspect.signature(get_object(node["_target_"]))
     keys = {k: None for k in node if not k.startswith("_")}
-    extra = GIVEN.get(path, set()) - set(keys)
-    if path.startswith("losses.") and "embedding_size" in signature.parameters:
-        extra = extra | {"embedding_size"}
-    arguments = [None] * POSITIONAL.get(path, 0)
-    bind = signature.bind_partial if node.get("_partial_") else signature.bind
-    bind(*arguments, **keys, **dict.fromkeys(extra))
+    added = added_to(path) or NOTHING
+    extra = {*added.keywords, *(set(added.optional) & set(signature.parameters))}
+    assert not extra & set(keys), "left to the run"
+    signature.bind(*added.positional, **keys, **dict.fromkeys(extra))
 
 
 @pytest.mark.parametrize("option", OPTIONS)

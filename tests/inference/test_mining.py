@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from polyqwen.build.run import build, build_trainer
+from polyqwen.build.run import build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.data.rows.types import Content
 from polyqwen.inference.mining.corpus import Corpus
 from polyqwen.inference.mining.mine import mine

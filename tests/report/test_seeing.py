@@ -12,7 +12,8 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from polyqwen.build.run import Parts, build, build_trainer
+from polyqwen.build.run import Parts, build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.report.gallery import GalleryRow, Result
 from polyqwen.report.gallery_file import write_galleries
 from polyqwen.runs.run_folder import read_json

@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 
 from polyqwen.atomic_files import point
 from polyqwen.build.processes import device_count
-from polyqwen.build.run import build, build_trainer
+from polyqwen.build.run import build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.checkpoints.sidecar import DamagedCheckpoint, sidecar_path
 from polyqwen.config.errors import ConfigError

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata
 
-from polyqwen.build.run import Parts, build, build_trainer
+from polyqwen.build.run import Parts, build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.config.identity import hyperparameters
 from polyqwen.metrics.similarity import matching_cosines
 from polyqwen.tensorboard.dashboard import Dashboard

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.build.run import build, build_trainer
+from polyqwen.build.run import build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.training.callbacks.alarms import LEAST, Alarms
 from polyqwen.training.module import EmbeddingModule
 from tests.conftest import Configure

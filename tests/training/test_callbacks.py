@@ -11,7 +11,8 @@ import torch
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from polyqwen.build.run import Parts, build, build_trainer
+from polyqwen.build.run import Parts, build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.training.callbacks.forgetting import ForgettingMonitor
 from polyqwen.training.callbacks.nonfinite_guard import NonFiniteGuard
 from polyqwen.training.callbacks.schedules import TaskBoost

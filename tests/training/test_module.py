@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.build.run import Parts, build, build_trainer
+from polyqwen.build.run import Parts, build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.data.batch import Batch
 from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.training.module import EmbeddingModule

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.build.run import build, build_trainer
+from polyqwen.build.run import build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.training.callbacks.nonfinite_guard import (
     FILE,
     NonFiniteGuard,

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from polyqwen.build.instantiate import weighting_node
 from polyqwen.build.run import Parts, build
-from polyqwen.config.candidate_losses import Further, further_losses, weighting_node
+from polyqwen.config.candidate_losses import Further, further_losses
 from polyqwen.config.check import resolved
 from polyqwen.config.errors import ConfigError
 from polyqwen.training.callbacks.schedules import LossSchedule

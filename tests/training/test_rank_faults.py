@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.build.run import build, build_trainer
+from polyqwen.build.run import build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.data.batch import Batch
 from tests.app.test_launch import QUICK, torchrun, training, working_for
 from tests.conftest import ROOT, Configure

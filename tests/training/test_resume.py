@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyqwen.build.run import build, build_trainer
+from polyqwen.build.run import build
+from polyqwen.build.trainer import build_trainer
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.training.callbacks.base import optimizer_stepped
 from tests.conftest import Configure

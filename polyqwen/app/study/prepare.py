@@ -39,7 +39,7 @@ def _shared(cfg: DictConfig) -> Any:
 def main() -> None:
     """Prepares the data of all configurations named on the command line."""
     with errors_of_the_run(os.environ.get(FULL) == "1"):
-        from polyqwen.build.run import make
+        from polyqwen.build.instantiate import make
 
         for path in sys.argv[1:]:
             cfg = OmegaConf.load(path)

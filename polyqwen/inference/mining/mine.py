@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyqwen.atomic_files import write_json
-from polyqwen.build.run import make
+from polyqwen.build.instantiate import make
 from polyqwen.config.check import resolved
 from polyqwen.config.nodes import check_nodes
 from polyqwen.config.untrusted import load_saved_config

@@ -1,0 +1,96 @@
+"""The trainer of a run, with its callbacks and loggers, from its configuration."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from omegaconf import DictConfig, OmegaConf
+
+from polyqwen.build.fsdp_check import check_sharding
+from polyqwen.build.instantiate import make, make_part
+from polyqwen.build.processes import device_count, launched_outside
+from polyqwen.build.run import run_steps
+from polyqwen.checkpoints.callbacks.interruption import SaveWhenInterrupted
+from polyqwen.checkpoints.callbacks.run_record import RunRecord
+from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
+from polyqwen.config.check import resolved
+from polyqwen.config.identity import flat_settings, hyperparameters, run_settings
+from polyqwen.training.callbacks.rank_agreement import RankAgreement
+from polyqwen.training.callbacks.resume import DueValidation, RandomState
+from polyqwen.training.fsdp import WholeInEvaluation
+
+
+def build_trainer(cfg: DictConfig) -> pl.Trainer:
+    """The trainer with callbacks and loggers; several processes are joined by DDP."""
+    steps = run_steps(cfg)
+    every = min(cfg.validate_every, steps)
+    precision = cfg.trainer.precision
+    if precision == "auto":
+        cuda = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
+        precision = "bf16-mixed" if cuda else "32-true"
+    sharded = cfg.trainer.strategy == "fsdp"
+    trainer: pl.Trainer = make_part(
+        "trainer",
+        cfg.trainer,
+        strategy=_strategy(cfg),
+        inference_mode=not sharded,  # weights gathered in it could not be trained on later
+        precision=precision,
+        max_steps=steps,
+        # Lightning counts loader batches here, not optimizer steps
+        val_check_interval=every * cfg.trainer.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        default_root_dir=cfg.run_dir,
+        callbacks=build_callbacks(cfg),
+        logger=[make(node) for node in cfg.logger.values() if node],
+        plugins=[VerifiedCheckpoints()],
+    )
+    # its handler of SIGTERM would hold a collective at any moment, on the ranks that were told
+    cast(Any, trainer)._signal_connector.register_signal_handlers = lambda: None
+    return trainer
+
+
+def _strategy(cfg: DictConfig) -> Any:
+    """How the processes of a run are joined."""
+    limit = timedelta(seconds=cfg.process_group_timeout)
+    if cfg.trainer.strategy == "fsdp":
+        check_sharding(resolved(cfg))
+        return ModelParallelStrategy(
+            data_parallel_size=int(os.environ["WORLD_SIZE"]),
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            timeout=limit,
+        )
+    if cfg.trainer.strategy == "auto" and launched_outside():
+        # Buffers are equal on all ranks by construction; copying rank 0's would hide it if not.
+        return DDPStrategy(broadcast_buffers=False, timeout=limit, gradient_as_bucket_view=True)
+    return cfg.trainer.strategy
+
+
+def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """All callbacks: those of the configuration between those that every run has."""
+    shown = {
+        "configuration": OmegaConf.to_yaml(cfg, resolve=True),
+        "hyperparameters": hyperparameters(cfg),
+    }
+    settings = [f"{key} = {value!r}" for key, value in flat_settings(cfg).items()]
+    processes = device_count(cfg) * cfg.trainer.num_nodes
+    return [
+        RankAgreement(settings),
+        RunRecord(run_settings(cfg, processes), allow_data="data" in cfg.resume_allow),
+        RandomState(cfg.seed),
+        DueValidation(),
+        *([WholeInEvaluation()] if cfg.trainer.strategy == "fsdp" else []),
+        *(
+            make_part(f"callbacks.{name}", node, **(shown if name == "dashboard" else {}))
+            for name, node in cfg.callbacks.items()
+            if node
+        ),
+        SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints"),
+    ]
