@@ -12,6 +12,7 @@ from polyqwen.models.loading import Vocabulary, grow_vocabulary, load_pretrained
 from polyqwen.models.memory.layers import compile_blocks, recomputable, recompute
 from polyqwen.models.packing import PACKED, PackedChunk, Packing
 from polyqwen.models.vision.feature_cache import VisionCache
+from polyqwen.models.vision.patch_embedding import check_patch_size
 from polyqwen.models.vision.tower import Tower
 
 # output projections of the blocks: attention and MLP, of the language model and the vision tower
@@ -242,13 +243,3 @@ class QwenVLEncoder(nn.Module):
         return self.model.language_model(
             inputs_embeds=embedded, position_ids=positions, use_cache=False, **settings
         ).last_hidden_state
-
-
-def check_patch_size(patch_size: int, config: Any) -> None:
-    """Raises ValueError unless the data will cut pictures as the model reads them."""
-    wanted = config.vision_config.patch_size
-    if wanted != patch_size:
-        raise ValueError(
-            f"model.encoder.patch_size is {patch_size}, but the model reads patches of {wanted} "
-            f"pixels; set model.encoder.patch_size={wanted}"
-        )

@@ -1,5 +1,7 @@
 """The Qwen-VL models' patch embedding on uint8 patches: one matrix product."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -65,3 +67,13 @@ class PatchEmbedding(nn.Module):
         if self.proj.bias is not None:
             bias = bias + self.proj.bias.float()
         return frame.flatten(1).to(weight.dtype), bias.to(weight.dtype)
+
+
+def check_patch_size(patch_size: int, config: Any) -> None:
+    """Raises ValueError unless the data will cut pictures as the model reads them."""
+    wanted = config.vision_config.patch_size
+    if wanted != patch_size:
+        raise ValueError(
+            f"model.encoder.patch_size is {patch_size}, but the model reads patches of {wanted} "
+            f"pixels; set model.encoder.patch_size={wanted}"
+        )
