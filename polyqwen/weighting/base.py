@@ -1,24 +1,23 @@
 """What every weighting strategy shares: statistics of a window of steps, and the update of λ."""
 
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
-from polyqwen.weighting.common import check_static
 from polyqwen.weighting.feature_sketch import FeatureSketch
 from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.statistics import Decision, Statistics, WindowSums, sums_of
+from polyqwen.weighting.task_state import TaskState
 from polyqwen.weighting.weight_update import WeightUpdate
 
 _TINY = 1e-12  # stands for a loss at its lower bound where one divides by it
 
 
-class Weighting(nn.Module, ABC):
+class Weighting(TaskState, ABC):
     """Base of all strategies: collects statistics, and turns them into one weight per task.
 
     After each micro-batch ``observe`` adds its losses; when ``due``, ``update`` reads the window,
@@ -54,30 +53,21 @@ class Weighting(nn.Module, ABC):
     window: Tensor  # (5, T), `WindowSums` over all ranks up to the last sync
     pending: Tensor  # (5, T), sums of this rank since then
     kept: Tensor  # ()
-    task_ids: Tensor  # (T,)
 
     def __init__(self, static: Mapping[str, float], eval_steps: int = 100) -> None:
-        super().__init__()
+        super().__init__(static)
         if eval_steps < 1:
             raise ValueError(f"weighting.eval_steps must be >= 1, got {eval_steps}")
         self.eval_steps = eval_steps
-        check_static(static)
-        self.tasks = tuple(static)
-        self.static = torch.tensor(list(static.values()), dtype=torch.float64)
         self.lower_bounds = torch.zeros_like(self.static)
         self.judges = torch.ones_like(self.static, dtype=torch.bool)
         self.gram: Gram | None = None  # collects the tasks' gradients, for strategies that use them
         self.sketch: FeatureSketch | None = None  # likewise, what the batch looks like
         self.lag = 0 if self.in_step else 1
         self.register_buffer("base", self.static.clone())
-        self.register_buffer(
-            "window", self.static.new_zeros(len(WindowSums._fields), len(self.tasks))
-        )
-        self.register_buffer("pending", torch.zeros_like(self.window))
+        for sums in ("window", "pending"):
+            self.register_buffer(sums, self.static.new_zeros(len(WindowSums._fields), len(static)))
         self.register_buffer("kept", torch.tensor(0))
-        self.register_buffer(
-            "task_ids", torch.tensor([zlib.crc32(task.encode()) for task in self.tasks])
-        )
 
     def bind(
         self,
@@ -105,8 +95,12 @@ class Weighting(nn.Module, ABC):
             )
         known = [lower_bounds[task] or 0.0 for task in self.tasks]
         self.lower_bounds = torch.tensor(known, dtype=torch.float64)
-        self.judges = torch.tensor([task not in candidates for task in self.tasks])
+        self.judges = self._judges(candidates)
         self.lag = 0 if self.in_step and accumulate == 1 else 1
+
+    def _judges(self, candidates: Collection[str]) -> Tensor:
+        """Whose losses on trusted rows count, (T,) bool: all but those of a library."""
+        return torch.tensor([task not in candidates for task in self.tasks])
 
     @property
     def needs_after(self) -> bool:
@@ -256,24 +250,3 @@ class Weighting(nn.Module, ABC):
     def _excess(self, statistics: Statistics) -> Tensor:
         """Mean losses above their lower bounds, (T,); meaningful for active tasks."""
         return (statistics.loss - self.lower_bounds).clamp_min(_TINY)
-
-    def _named(self, values: Tensor, of: Tensor | None = None) -> dict[str, float]:
-        """(T,) values by task, of some tasks or all."""
-        named = dict(zip(self.tasks, values.tolist(), strict=True))
-        return (
-            named if of is None else {t: named[t] for t, o in zip(self.tasks, of, strict=True) if o}
-        )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Weighting":
-        # Buffers follow the module to its device but keep their dtype: in bfloat16 a sum of counts
-        # stops growing at 256.
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        saved = state_dict.get(f"{prefix}task_ids")
-        if saved is not None and saved.tolist() != self.task_ids.tolist():
-            raise ValueError(
-                f"the checkpoint's task weights are for other tasks or another order than "
-                f"{self.tasks}; keep tasks and order, or load without the weighting's state"
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args)
