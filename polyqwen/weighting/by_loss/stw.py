@@ -2,24 +2,22 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Required, TypedDict
+from typing import Any, Required
 
 import torch
 from torch import Tensor
 
 from polyqwen.weighting.adaptive_interval import AdaptiveInterval
-from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
+from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
-class StrategicArguments(TypedDict, total=False):
+class StrategicArguments(NormalizedArguments, total=False):
     """The arguments of `StrategicTaskWeighting`, for constructors that hand them on."""
 
-    static: Required[Mapping[str, float]]
     alpha: Required[Mapping[str, float]]
     beta: Required[Mapping[str, float | None]]
-    normalize: str
     min_tasks: int
     min_samples: int
     loss_floor: float
@@ -28,10 +26,9 @@ class StrategicArguments(TypedDict, total=False):
     collect: str
     handover: int | None
     interval: Mapping[str, Any] | None
-    eval_steps: int
 
 
-class StrategicTaskWeighting(Weighting):
+class StrategicTaskWeighting(NormalizedWeighting):
     """Weights that follow the inverse of each task's recent loss (STW).
 
     ``λ_t = β(step) · norm_t[(l̄ / l_t) · α_t]``, with l_t the mean loss of task t since the last
@@ -93,12 +90,11 @@ class StrategicTaskWeighting(Weighting):
         interval: Mapping[str, Any] | None = None,
         eval_steps: int = 100,
     ) -> None:
-        super().__init__(static, eval_steps)
+        super().__init__(static, normalize, eval_steps)
         self.foundation, self.balance, self.until_step = _read_beta(beta)
         for task, factor in alpha.items():
             check(factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite")
         low, high = bounds
-        check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")
         check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
         check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
         check(min_samples >= 1, "min_samples", min_samples, ">= 1")
@@ -108,7 +104,7 @@ class StrategicTaskWeighting(Weighting):
         for task, weight in static.items():
             check(low <= weight <= high, f"static.{task}", weight, f"within bounds {bounds}")
         self.alpha = torch.tensor([alpha.get(t, 1.0) for t in self.tasks], dtype=torch.float64)
-        self.normalize, self.collect = normalize, collect
+        self.collect = collect
         self.min_tasks, self.min_samples = min_tasks, min_samples
         self.loss_floor, self.low, self.high = loss_floor, low, high
         self.rate_limit = math.inf if rate_limit is None else rate_limit

@@ -110,16 +110,11 @@ class LossRAG(TrustedGradientWeighting):
         if policy_from is not None:
             self.load_state_dict(load(policy_from, context), strict=False)
 
-    def bind(
-        self,
-        lower_bounds: Mapping[str, float | None],
-        accumulate: int = 1,
-        candidates: Collection[str] = (),
-    ) -> None:
-        """As `Weighting.bind`; with ``aim: anchor`` the anchor alone judges the trusted rows."""
-        super().bind(lower_bounds, accumulate, candidates)
+    def _judges(self, candidates: Collection[str]) -> Tensor:
+        """With ``aim: anchor`` the anchor alone judges the trusted rows."""
         if self.aim == "anchor":
-            self.judges = torch.arange(len(self.tasks)) == self.anchor
+            return torch.arange(len(self.tasks)) == self.anchor
+        return super()._judges(candidates)
 
     def share(self, agreement: Tensor, similarity: Tensor, tasks: Tensor) -> Tensor:
         """(M,); also moves the policy, unless it is frozen."""
