@@ -184,7 +184,8 @@ def _signature(node: Function, module: str, owner: Definition | None) -> Signatu
     if a.kwarg is None:
         return Signature(own)
     further = _handed_on(node, a.kwarg.arg, module, owner)
-    return Signature({**further.parameters, **own}, further.open)
+    named = {n: p._replace(by_position=False) for n, p in further.parameters.items()}
+    return Signature({**named, **own}, further.open)
 
 
 def _handed_on(node: Function, kwargs: str, module: str, owner: Definition | None) -> Signature:
@@ -200,9 +201,10 @@ def _handed_on(node: Function, kwargs: str, module: str, owner: Definition | Non
         callee = _callee(call.func, module, owner)
         if callee is None:
             break
-        given = {k.arg for k in call.keywords}
-        left = list(callee.parameters.items())[len(call.args) :]
-        return Signature({n: p for n, p in left if n not in given}, callee.open)
+        by_position = [n for n, p in callee.parameters.items() if p.by_position]
+        given = {k.arg for k in call.keywords} | set(by_position[: len(call.args)])
+        left = {n: p for n, p in callee.parameters.items() if n not in given}
+        return Signature(left, callee.open)
     return Signature({}, open=True)
 
 

@@ -67,7 +67,7 @@ class ClassificationMetrics(SpaceMetrics):
     def __init__(self, classes: Sequence[str], max_rows: int = MAX_ROWS, **kwargs: Any) -> None:
         if len(classes) < 2:
             raise ValueError(f"metrics.classes are {list(classes)}: give at least 2")
-        super().__init__(max_rows=max_rows, **kwargs)
+        super().__init__(max_rows, **kwargs)
         self.classes = tuple(classes)
 
     def columns(self) -> dict[str, torch.dtype]:
