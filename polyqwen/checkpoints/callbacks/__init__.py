@@ -1,0 +1,1 @@
+"""Callbacks that write, keep and read checkpoints."""
