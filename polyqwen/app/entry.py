@@ -5,13 +5,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra import compose
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -70,6 +71,20 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
     with _errors_of_composition(name, full):
         use_working_folder(arguments.config_name or name)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(checked)()
+
+
+def compose_train(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """The configuration of a training, as composed and as checked values; Hydra is initialized.
+
+    Raises:
+        ConfigError: it cannot be composed, or not be run.
+    """
+    schema = _schema("train")
+    try:
+        cfg = compose("train", overrides=list(overrides))
+        return cfg, check(cfg, schema)
+    except COMPOSITION as error:
+        raise explain(error, [*schema.keys, *schema.groups]) from error
 
 
 def _schema(name: str) -> Schema:

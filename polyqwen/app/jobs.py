@@ -26,9 +26,9 @@ def _train(cfg: DictConfig) -> float | None:
         run_study(cfg, _precheck)
         return None
 
-    from polyqwen.app.signals import farewell
+    from polyqwen.app.signals import exit_when_interrupted
 
-    with farewell(cfg.run_dir):
+    with exit_when_interrupted(cfg.run_dir):
         from polyqwen.app.launch import launch
         from polyqwen.build.processes import device_count, launched_outside
         from polyqwen.runs.resume import resume

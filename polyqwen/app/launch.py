@@ -6,20 +6,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.app.signals import last_words
+from polyqwen.app.signals import FORWARDED, handled_by, interrupt_message
 from polyqwen.atomic_files import write_text
 
-HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-INTERRUPTED = tuple(128 + number for number in HANDED_ON)  # exit statuses
+INTERRUPTED = tuple(128 + number for number in FORWARDED)  # exit statuses
 RUN = 1  # exit status of a run that failed
 PATIENCE = 2.0  # seconds for a rank that failed to end by itself
 GRACE = 5.0  # seconds between asking processes to end and ending them
+LAUNCHER = "POLYQWEN_LAUNCHER"  # process number of the launcher, for its ranks
 
 
 def launch(cfg: DictConfig, processes: int) -> None:
@@ -30,82 +29,66 @@ def launch(cfg: DictConfig, processes: int) -> None:
     others are ended and its exit status becomes ours. Signals are handed on to all of them.
     """
     folder = Path(cfg.run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
     write_text(config, OmegaConf.to_yaml(cfg, resolve=True))
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    for old in folder.glob(error_file("*")):
+        old.unlink()
     shared = {
-        "OMP_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(processes),
         "NODE_RANK": "0",
+        LAUNCHER: str(os.getpid()),
     }
-    for old in folder.glob(error_file("*")):
-        old.unlink()
-    children: list[subprocess.Popen[bytes]] = []
-    with _signals_handed_on(children):
-        for rank in range(processes):
-            log = None if rank == 0 else (folder / f"rank_{rank}.log").open("w", encoding="utf-8")
-            children.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "polyqwen.app.worker", str(config)],
-                    env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                    stdout=log,
-                    stderr=log,
-                    process_group=0,  # Ctrl-C reaches us alone; we hand it on, once
-                )
-            )
-            if log:
-                log.close()
-        status, caught = _wait(children, folder)
-        first = _first_to_fail(folder, children)
-        said = first == 0 and (children[0].returncode or 0) > 0  # by itself, on the terminal
+    ranks: list[subprocess.Popen[bytes]] = []
+
+    def hand_on(number: int, frame: object) -> None:
+        for process in ranks:
+            process.send_signal(number)
+
+    with handled_by(hand_on, FORWARDED):  # the ranks decide how to end
+        try:
+            for rank in range(processes):
+                environment = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                ranks.append(_start(config, environment, rank))
+            status, caught = _wait(ranks, folder)
+            first = _first_to_fail(ranks, folder)
+            said = first == 0 and (ranks[0].returncode or 0) > 0  # on the terminal, by itself
+        finally:
+            end_processes(ranks)
+    if status in INTERRUPTED:
+        if not caught:
+            print(interrupt_message(status - 128, folder), file=sys.stderr)
+    elif status and not said:
+        print(f"error: rank {first} failed: {_error_of(first, folder)}", file=sys.stderr)
     if status:
-        if status in INTERRUPTED:
-            if not caught:
-                print(last_words(status - 128, folder), file=sys.stderr)
-        elif not said:
-            _say_last(folder, first)
         raise SystemExit(status)
 
 
-@contextmanager
-def _signals_handed_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Lets the children decide how to end when we are asked to; none of them is left over."""
-    before = {number: signal.getsignal(number) for number in HANDED_ON}
-
-    def hand_on(number: int, frame: object) -> None:
-        for child in children:
-            child.send_signal(number)
-
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, hand_on)
-    try:
-        yield
-    finally:
-        end_processes(children)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _start(config: Path, environment: dict[str, str], rank: int) -> "subprocess.Popen[bytes]":
+    """One rank, in a process group of its own: Ctrl-C reaches us alone, and we hand it on once."""
+    command = [sys.executable, "-m", "polyqwen.app.worker", str(config)]
+    if rank == 0:
+        return subprocess.Popen(command, env=environment, process_group=0)
+    with _log_file(config.parent, rank).open("wb") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, process_group=0)
 
 
-def _wait(children: list[subprocess.Popen[bytes]], folder: Path) -> tuple[int, bool]:
+def _wait(ranks: Sequence["subprocess.Popen[bytes]"], folder: Path) -> tuple[int, bool]:
     """Exit status of the first process that failed, or 0 when all are done.
 
     A rank that has noted down an error is not waited for longer than `PATIENCE`: it may hang where
     it would take leave of the others.
 
-    The second says whether the process ended by itself, and so had its say.
+    The second says whether the process ended by itself, and so has printed its message.
     """
     noted: float | None = None
     while True:
-        codes = [child.poll() for child in children]
-        failed = [code for code in codes if code]
-        if failed:
-            code = failed[0]
-            return (code, True) if code > 0 else (128 - code, False)
+        codes = [process.poll() for process in ranks]
+        if failed := [code for code in codes if code]:
+            return (failed[0], True) if failed[0] > 0 else (128 - failed[0], False)
         if all(code == 0 for code in codes):
             return 0, True
         if noted is None and any(folder.glob(error_file("*"))):
@@ -115,34 +98,44 @@ def _wait(children: list[subprocess.Popen[bytes]], folder: Path) -> tuple[int, b
         time.sleep(0.1)
 
 
-def _first_to_fail(folder: Path, children: list[subprocess.Popen[bytes]]) -> int:
+def _first_to_fail(ranks: Sequence["subprocess.Popen[bytes]"], folder: Path) -> int:
     """The rank whose failure made the others fail.
 
     A rank that loses another one fails as well, and may end before it. One that was killed cannot
     have been waiting; of the others, the first that wrote what went wrong.
     """
-    for rank, child in enumerate(children):
-        if child.returncode is not None and child.returncode < 0:
-            return rank
-    errors = {rank: folder / error_file(rank) for rank in range(len(children))}
-    written = [rank for rank, path in errors.items() if path.is_file()]
-    if written:
+    if killed := [rank for rank, process in enumerate(ranks) if (process.returncode or 0) < 0]:
+        return killed[0]
+    errors = {rank: folder / error_file(rank) for rank in range(len(ranks))}
+    if written := [rank for rank, path in errors.items() if path.is_file()]:
         return min(written, key=lambda rank: errors[rank].stat().st_mtime_ns)
-    return next((rank for rank, child in enumerate(children) if child.returncode), 0)
+    return next((rank for rank, process in enumerate(ranks) if process.returncode), 0)
 
 
-def end_processes(children: list[subprocess.Popen[bytes]]) -> None:
-    """Asks the processes still running to end, and ends those that do not."""
-    for child in children:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM)
+def _error_of(rank: int, folder: Path) -> str:
+    """What the rank wrote when it failed, else its last line, and where its log is."""
+    path, log = folder / error_file(rank), _log_file(folder, rank)
+    lines: list[str] = []
+    if path.is_file():
+        lines = [path.read_text(encoding="utf-8")]
+    elif rank:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    text = next((line for line in reversed(lines) if line.strip()), "without a word")
+    return f"{text} (all of it: {log})" if rank else text
+
+
+def end_processes(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Sends SIGTERM to the processes that still run, and SIGKILL `GRACE` seconds later."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
     until = time.monotonic() + GRACE
-    for child in children:
+    for process in processes:
         try:
-            child.wait(max(0.0, until - time.monotonic()))
+            process.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            process.kill()
+            process.wait()
 
 
 def error_file(rank: object) -> str:
@@ -150,18 +143,8 @@ def error_file(rank: object) -> str:
     return f"rank_{rank}.error"
 
 
-def _say_last(folder: Path, rank: int) -> None:
-    """What went wrong first, below all that other ranks had to say about it."""
-    path, log = folder / error_file(rank), folder / f"rank_{rank}.log"
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif rank:
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-        text = next((line for line in reversed(lines) if line.strip()), "without a word")
-    else:
-        text = "without a word"
-    where = f" (all of it: {log})" if rank else ""
-    print(f"error: rank {rank} failed: {text}{where}", file=sys.stderr)
+def _log_file(folder: Path, rank: int) -> Path:
+    return folder / f"rank_{rank}.log"
 
 
 def _free_port() -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.app.entry import FULL, errors_of_the_run
-from polyqwen.app.launch import error_file
-from polyqwen.app.signals import farewell
+from polyqwen.app.launch import LAUNCHER, error_file
+from polyqwen.app.signals import end_with_parent, exit_when_interrupted
 from polyqwen.atomic_files import write_text
 from polyqwen.config.errors import one_line
 from polyqwen.config.user_errors import told
@@ -17,6 +17,7 @@ from polyqwen.config.user_errors import told
 
 def main() -> None:
     """Trains with a resolved configuration; only rank 0 speaks on the terminal."""
+    end_with_parent(int(os.environ[LAUNCHER]))
     path = Path(sys.argv[1])
     cfg = OmegaConf.load(path)
     assert isinstance(cfg, DictConfig)
@@ -29,7 +30,7 @@ def main() -> None:
         datefmt="%H:%M:%S",
         handlers=handlers,
     )
-    with errors_of_the_run(os.environ.get(FULL) == "1"), farewell(cfg.run_dir):
+    with errors_of_the_run(os.environ.get(FULL) == "1"), exit_when_interrupted(cfg.run_dir):
         try:
             from polyqwen.app.train import train  # seconds, in which we may be interrupted
 

@@ -156,6 +156,29 @@ def test_one_rank_asked_to_end_ends_all(folder: Path, cache: Path, tmp_path: Pat
     assert (out / "checkpoints" / "last.ckpt").is_file()
 
 
+def test_a_killed_launcher_takes_its_ranks_along(folder: Path, cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with training(folder, cache, out, "trainer.devices=2") as process:
+        launcher, *ranks = [process.pid, *working_for(out, rank=0), *working_for(out, rank=1)]
+        assert len(ranks) == 2
+        os.kill(launcher, signal.SIGKILL)
+        process.wait(timeout=5)
+        until = time.monotonic() + 5.0
+        while working_for(out) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not working_for(out)
+    assert (out / "checkpoints" / "last.ckpt").is_file()  # SIGTERM: what was trained is saved
+
+
+def test_a_rank_whose_launcher_is_gone_already_ends_at_once() -> None:
+    program = "from polyqwen.app.signals import end_with_parent; end_with_parent({}); print('on')"
+    codes = []
+    for parent in (os.getpid(), 1):
+        command = [sys.executable, "-c", program.format(parent)]
+        codes.append(subprocess.run(command, cwd=ROOT, check=False).returncode)
+    assert codes == [0, -signal.SIGTERM]
+
+
 def test_a_second_signal_ends_at_once(folder: Path, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with training(folder, cache, out) as process:

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from polyqwen.app.study.compose import differences, quoted
+from polyqwen.app.study.compose import quoted
 from polyqwen.app.study.plan import Job, Study, key_of
-from polyqwen.app.study.run import Ended, Stopped, Task, run_all
-from polyqwen.app.study.state import Lock, clear, finished
+from polyqwen.app.study.run import Ended, Process, Stopped, run_all
+from polyqwen.app.study.state import Lock, clear, differences, finished
 from polyqwen.config.errors import ConfigError
 from tests.app.test_launch import working_for
 from tests.app.test_train import SMALL
@@ -74,9 +74,9 @@ def test_keys_of_overrides() -> None:
     assert quoted(r"it's C:\x") == r"'it\'s C:\\x'"
 
 
-def sleeper(name: str, folder: Path, seconds: float, code: int = 0) -> Task:
+def sleeper(name: str, folder: Path, seconds: float, code: int = 0) -> Process:
     program = f"import time, sys; time.sleep({seconds}); print('said'); sys.exit({code})"
-    return Task(name, [sys.executable, "-c", program], folder / name / "log")
+    return Process(name, [sys.executable, "-c", program], folder / name / "log")
 
 
 def test_a_pool_runs_so_many_at_a_time_and_reports_each(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_a_pool_runs_so_many_at_a_time_and_reports_each(tmp_path: Path) -> None:
     tasks = [sleeper(name, tmp_path, 0.4, code) for name, code in (("a", 0), ("b", 3), ("c", 0))]
     start = time.monotonic()
     run_all(tasks, ended.append, at_a_time=2, threads=1)
-    assert {e.task.name: e.status for e in ended} == {"a": 0, "b": 3, "c": 0}
-    assert ended[-1].task.name == "c" and time.monotonic() - start > 0.8
-    assert all(e.task.log.read_text() == "said\n" for e in ended)
+    assert {e.process.name: e.status for e in ended} == {"a": 0, "b": 3, "c": 0}
+    assert ended[-1].process.name == "c" and time.monotonic() - start > 0.8
+    assert all(e.process.log.read_text() == "said\n" for e in ended)
 
 
 def test_a_stopped_pool_leaves_no_process(tmp_path: Path) -> None:

@@ -67,17 +67,13 @@ def validate(
 
 def _configuration(overrides: Sequence[str], folder: Path | None) -> dict[str, Any]:
     """The configuration that train.py would make of the overrides, checked as there."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+    from hydra import initialize_config_dir
 
-    from polyqwen.config.check import check
-    from polyqwen.config.composition_errors import COMPOSITION, explain
+    from polyqwen.app.entry import compose_train
     from polyqwen.config.errors import ConfigError
-    from polyqwen.config.resolvers import register
     from polyqwen.config.search_path import use_working_folder
-    from polyqwen.config.toplevel import CONF, schema_of
+    from polyqwen.config.toplevel import CONF
 
-    register()
     use_working_folder("train")  # as every command that composes
     chosen = any(o.lstrip("+").startswith(("data=", "experiment=")) for o in overrides)
     own = [*([] if chosen else ["data=folder"]), *overrides, "run_dir=."]
@@ -86,12 +82,7 @@ def _configuration(overrides: Sequence[str], folder: Path | None) -> dict[str, A
             raise ConfigError("--config-dir", f"{folder} is not a folder")
         own.append(f"hydra.searchpath=['file://{folder.resolve()}']")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        options = GlobalHydra.instance().config_loader().get_group_options("task")
-        schema = schema_of(CONF, "train", options)
-        try:
-            return check(compose("train", overrides=own), schema)
-        except COMPOSITION as error:
-            raise explain(error, [*schema.keys, *schema.groups]) from error
+        return compose_train(own)[1]
 
 
 def _scans(

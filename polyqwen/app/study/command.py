@@ -12,11 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.app.compare import compare
 from polyqwen.app.report import write_again
-from polyqwen.app.study.compose import compose_all
+from polyqwen.app.study.compose import compose_all, save_distinct
 from polyqwen.app.study.plan import Job, Study
-from polyqwen.app.study.prepare import distinct
-from polyqwen.app.study.run import Ended, Stopped, Task, run_all
-from polyqwen.app.study.running import last_line, run_jobs, say
+from polyqwen.app.study.run import Ended, Process, Stopped, last_line, run_all, run_jobs, say
 from polyqwen.app.study.state import Lock, finished, write_manifest
 from polyqwen.build.precheck import built
 from polyqwen.config.errors import ConfigError
@@ -100,11 +98,11 @@ def _prepare(configurations: Sequence[DictConfig], jobs: int, folder: Path, lock
     """Once, before runs begin side by side; a run alone does it itself."""
     if jobs == 1 or len(configurations) < 2:
         return
-    files = distinct(configurations, folder / ".prepare")
-    command = [sys.executable, "-m", "polyqwen.app.study.prepare", *map(str, files)]
+    files = save_distinct(configurations, folder / ".prepare")
+    command = [sys.executable, "-m", "polyqwen.app.study.compose", *map(str, files)]
     ended: list[Ended] = []
     log = folder / "prepare.log"
     say("preparing the data")
-    run_all([Task("data", command, log)], ended.append, 1, 1, [lock.descriptor])
+    run_all([Process("data", command, log)], ended.append, 1, 1, [lock.descriptor])
     if ended[0].status:
         raise ValueError(f"the data cannot be prepared: {last_line(log)} (all of it: {log})")

@@ -1,21 +1,22 @@
-"""Composes and checks every run of a study before the first one starts."""
+"""Composes and checks every run of a study, and prepares their data, before the first one starts.
 
-from collections.abc import Callable, Mapping, Sequence
+``python -m polyqwen.app.study.compose CONFIG…`` prepares the data. Runs that begin together would
+make the same tables side by side. That is safe, since each writes under a name of its own and
+renames, but it is done twice.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.app.entry import FULL, compose_train, errors_of_the_run
 from polyqwen.app.study.plan import Job
-from polyqwen.config.check import check
-from polyqwen.config.composition_errors import COMPOSITION, explain
+from polyqwen.atomic_files import write_text
 from polyqwen.config.errors import ConfigError
-from polyqwen.config.identity import comparable_settings
-from polyqwen.config.toplevel import CONF, schema_of
-
-PRIMARY = "train"
 
 
 def compose_all(
@@ -28,18 +29,13 @@ def compose_all(
     Raises:
         ConfigError: naming the variant that cannot be run.
     """
-    loader = GlobalHydra.instance().config_loader()
-    schema = schema_of(CONF, PRIMARY, loader.get_group_options("task"))
     composed: dict[str, DictConfig] = {}
     configurations = {}
     for job in jobs:
         if job.variant not in composed:
             try:
-                cfg = compose(PRIMARY, overrides=[*job.overrides, folder_override(job)])
-                precheck(check(cfg, schema))
-            except COMPOSITION as error:
-                explained = explain(error, [*schema.keys, *schema.groups])
-                raise ConfigError(f"study.variants.{job.variant}", str(explained)) from error
+                cfg, values = compose_train([*job.overrides, folder_override(job)])
+                precheck(values)
             except ConfigError as error:
                 raise ConfigError(f"study.variants.{job.variant}", str(error)) from error
             composed[job.variant] = cfg
@@ -60,8 +56,42 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def differences(wanted: DictConfig, found: Mapping[str, Any]) -> list[str]:
-    """``key: found instead of wanted`` for every setting that makes two runs different ones."""
-    first, second = (comparable_settings(c, Path(str(c["run_dir"]))) for c in (wanted, found))
-    keys = {k for k in first | second if first.get(k, "–") != second.get(k, "–")} - {"log_dir"}
-    return [f"{k}: {second.get(k, '–')} instead of {first.get(k, '–')}" for k in sorted(keys)]
+def save_distinct(configurations: Iterable[DictConfig], folder: Path) -> list[Path]:
+    """Saves one configuration for each data set that the runs need; returns the files."""
+    seen: dict[str, Path] = {}
+    for cfg in configurations:
+        key = OmegaConf.to_yaml(_shared(cfg))
+        if key not in seen:
+            seen[key] = folder / f"{len(seen)}.yaml"
+            write_text(seen[key], OmegaConf.to_yaml(cfg, resolve=True))
+    return list(seen.values())
+
+
+def _shared(cfg: DictConfig) -> Any:
+    """The settings that the prepared tables depend on."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    tasks = {name: {**task, "share": None} for name, task in plain["tasks"].items()}
+    names = ("source", "min_visual_tokens", "max_visual_tokens", "bad_rows", "cache")
+    data = {key: plain["data"].get(key) for key in names}
+    return OmegaConf.create({"tasks": tasks, "data": data, "tokens": plain["model"]["tokens"]})
+
+
+def main() -> None:
+    """Prepares the data of all configurations named on the command line."""
+    with errors_of_the_run(os.environ.get(FULL) == "1"):
+        from polyqwen.build.instantiate import make
+
+        for path in sys.argv[1:]:
+            cfg = OmegaConf.load(path)
+            tasks = {name: make(node) for name, node in cfg.tasks.items()}
+            prefixes = {name: task.prefix for name, task in tasks.items()}
+            make(
+                cfg.data,
+                tasks=tasks,
+                tokens=make(cfg.model.tokens, prefixes=prefixes),
+                curriculum=make(cfg.curriculum, {name: t.share for name, t in tasks.items()}),
+            ).prepare_data()
+
+
+if __name__ == "__main__":
+    main()

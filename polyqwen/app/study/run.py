@@ -1,21 +1,30 @@
-"""Runs processes, some at a time; none outlives this one."""
+"""The runs of a study: processes of train.py, some at a time; none outlives this one."""
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from polyqwen.app.launch import HANDED_ON, end_processes
+from hydra.core.hydra_config import HydraConfig
 
+from polyqwen.app.launch import end_processes
+from polyqwen.app.signals import FORWARDED, end_with_parent, handled_by
+from polyqwen.app.study.compose import folder_override, quoted
+from polyqwen.app.study.plan import Job
+from polyqwen.app.study.state import Lock, clear
+from polyqwen.config.conf import CONF
+from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import score
+
+_SCRIPT = CONF.parent / "train.py"  # a checkout's, which is found from any working folder
+TRAIN = [str(_SCRIPT)] if _SCRIPT.is_file() else ["-m", "polyqwen", "train"]
+LOG = "output.log"  # of a run, in its folder
 POLL = 0.2  # seconds
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Stopped(BaseException):
@@ -26,7 +35,7 @@ class Stopped(BaseException):
         self.number = number
 
 
-class Task(NamedTuple):
+class Process(NamedTuple):
     """A process to be run."""
 
     name: str
@@ -37,22 +46,76 @@ class Task(NamedTuple):
 class Ended(NamedTuple):
     """A process that has ended."""
 
-    task: Task
+    process: Process
     status: int
     seconds: float
 
 
+def run_jobs(
+    jobs: Sequence[Job], total: int, at_a_time: int, lock: Lock, errors: dict[Job, str]
+) -> None:
+    """Runs what is left, a line for each that ends; failures go into `errors`."""
+    by_name = {job.name: job for job in jobs}
+    start = time.monotonic()
+    done: list[Job] = []
+
+    def report(ended: Ended) -> None:
+        job = by_name[ended.process.name]
+        done.append(job)
+        left = len(jobs) - len(done)
+        run = RunFolder(job.folder, job.variant, job.seed)
+        if ended.status == 0 and not run.problem:
+            outcome = f"score {score(run, run.tested_tasks):.3f}"
+        else:
+            errors[job] = f"exit status {ended.status}: {last_line(job.folder / LOG)}"
+            outcome = f"FAILED, {errors[job]} (all of it: {job.folder / LOG})"
+        each = (time.monotonic() - start) / len(done)
+        wait = f", about {_duration(each * left)}" if left else ""
+        number = total - left
+        say(f"[{number}/{total}] {job.name}: {outcome}, {ended.seconds:.0f} s; {left} left{wait}")
+
+    for job in jobs:
+        clear(job.folder)  # an interrupted run starts afresh
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = max(1, (cores or 1) // at_a_time)
+    run_all([_process(job) for job in jobs], report, at_a_time, threads, [lock.descriptor])
+
+
+def _process(job: Job) -> Process:
+    sources = HydraConfig.get().runtime.config_sources
+    given = [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
+    folder = [folder_override(job), f"hydra.run.dir={quoted(str(job.folder))}"]
+    command = [sys.executable, *TRAIN, *given, *job.overrides, *folder]
+    return Process(job.name, command, job.folder / LOG)
+
+
+def last_line(log: Path) -> str:
+    """What a process said last."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")[:300]
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def say(text: str) -> None:
+    """A line at once, also into a pipe."""
+    print(text, flush=True)
+
+
 def run_all(
-    tasks: Sequence[Task],
+    processes: Sequence[Process],
     ended: Callable[[Ended], None],
     at_a_time: int,
     threads: int,
     kept: Sequence[int] = (),
 ) -> None:
-    """Runs all tasks; when this is left early, those still running are ended.
+    """Runs all processes; when this is left early, those still running are ended.
 
     Args:
-        tasks: what to run, in this order.
+        processes: what to run, in this order.
         ended: called as each one ends.
         at_a_time: processes at a time, >= 1.
         threads: OMP_NUM_THREADS of each, unless the environment has one.
@@ -61,63 +124,44 @@ def run_all(
     Raises:
         Stopped: on SIGINT, SIGTERM or SIGHUP, once the processes have ended.
     """
-    waiting = list(tasks)
-    running: list[tuple[Task, subprocess.Popen[bytes], float]] = []
+    waiting = list(processes)
+    running: list[tuple[Process, subprocess.Popen[bytes], float]] = []
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    with _stopped_by_signals():
+    with handled_by(_stop, FORWARDED):
         try:
             while waiting or running:
                 while waiting and len(running) < at_a_time:
-                    task = waiting.pop(0)
-                    process = _start(task, environment, kept)
-                    running.append((task, process, time.monotonic()))
+                    process = waiting.pop(0)
+                    popen = _start(process, environment, kept)
+                    running.append((process, popen, time.monotonic()))
                 for entry in list(running):
-                    task, process, start = entry
-                    if process.poll() is not None:
+                    process, popen, start = entry
+                    if popen.poll() is not None:
                         running.remove(entry)
-                        ended(Ended(task, process.returncode, time.monotonic() - start))
+                        ended(Ended(process, popen.returncode, time.monotonic() - start))
                 time.sleep(POLL)
         finally:
-            end_processes([process for _, process, _ in running])
+            end_processes([popen for _, popen, _ in running])
 
 
 def _start(
-    task: Task, environment: dict[str, str], kept: Sequence[int]
+    process: Process, environment: dict[str, str], kept: Sequence[int]
 ) -> "subprocess.Popen[bytes]":
-    task.log.parent.mkdir(parents=True, exist_ok=True)
-    with task.log.open("wb") as log:
+    process.log.parent.mkdir(parents=True, exist_ok=True)
+    with process.log.open("wb") as log:
         return subprocess.Popen(
-            task.command,
+            process.command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             process_group=0,  # Ctrl-C reaches us alone
             pass_fds=kept,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(end_with_parent, os.getpid()),
         )
 
 
-def _die_with_parent() -> None:
-    """Linux: a run whose study was killed is asked to end; elsewhere the lock tells of it."""
-    if _LIBC is not None:
-        _LIBC.prctl(_DIE_WITH_PARENT, signal.SIGTERM)
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in HANDED_ON}
-
-    def stop(number: int, frame: object) -> NoReturn:
-        for other in HANDED_ON:  # once is enough
-            signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
-
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop(number: int, frame: object) -> NoReturn:
+    for other in FORWARDED:  # once is enough
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped(number)

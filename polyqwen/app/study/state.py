@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
-from polyqwen.app.study.compose import differences
 from polyqwen.app.study.plan import Job, Study
 from polyqwen.atomic_files import write_json
+from polyqwen.config.identity import comparable_settings
 from polyqwen.runs.find import MANIFEST
 from polyqwen.runs.run_folder import RunFolder
 
@@ -38,6 +39,13 @@ def finished(job: Job, cfg: DictConfig) -> bool:
             f"{more}; give another study.name, or remove it"
         )
     return True
+
+
+def differences(wanted: DictConfig, found: Mapping[str, Any]) -> list[str]:
+    """``key: found instead of wanted`` for every setting that makes two runs different ones."""
+    first, second = (comparable_settings(c, Path(str(c["run_dir"]))) for c in (wanted, found))
+    keys = {k for k in first | second if first.get(k, "–") != second.get(k, "–")} - {"log_dir"}
+    return [f"{k}: {second.get(k, '–')} instead of {first.get(k, '–')}" for k in sorted(keys)]
 
 
 def clear(folder: Path) -> None:
