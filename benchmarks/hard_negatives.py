@@ -27,7 +27,7 @@ from polyqwen.build.run import build
 from polyqwen.build.trainer import build_trainer
 from polyqwen.config.resolvers import register
 from polyqwen.inference.mining.mine import mine
-from polyqwen.inference.mining.rules import Rules
+from polyqwen.inference.mining.search import Rules
 from polyqwen.runs.weights import load_weights
 from polyqwen.training import evaluation
 

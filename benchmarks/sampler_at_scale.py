@@ -63,8 +63,9 @@ def measure(path: Path, first_row: int) -> dict[str, float]:
     from polyqwen.config.resolvers import register
     from polyqwen.data.collator import Collator
     from polyqwen.data.images.images import Pictures
+    from polyqwen.data.sampling.batches import MicroBatchSampler
     from polyqwen.data.sampling.curriculum import Curriculum
-    from polyqwen.data.sampling.sampler import MicroBatchSampler, StepSampler
+    from polyqwen.data.sampling.sampler import StepSampler
     from polyqwen.data.tables.dataset import MultiTaskDataset
     from polyqwen.data.tokens import Tokens
 

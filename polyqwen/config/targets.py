@@ -18,7 +18,6 @@ ROOMS = (  # any class of theirs
 MAKERS = ("from_config", "from_pretrained")  # class methods that make an object of the class
 FUNCTIONS = (  # modules whose functions make a part, or are one
     "polyqwen.data.sampling.curriculum",
-    "polyqwen.data.sampling.staged",
     "polyqwen.training.optimizer",
     "polyqwen.training.schedules",
 )

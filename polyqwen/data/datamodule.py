@@ -16,8 +16,8 @@ from polyqwen.data.images.images import Pictures, Resize
 from polyqwen.data.rows.bad_rows import BadRows
 from polyqwen.data.rows.sources import Source
 from polyqwen.data.rows.task import Task
+from polyqwen.data.sampling.batches import RowBatches
 from polyqwen.data.sampling.curriculum import Curriculum
-from polyqwen.data.sampling.eval_batches import RowBatches
 from polyqwen.data.sampling.permutation import Rows
 from polyqwen.data.sampling.shares import Sampling, Shares
 from polyqwen.data.sampling.train_rows import TrainRows

@@ -119,12 +119,13 @@ class RunFolder:
     @cached_property
     def curriculum(self) -> "Curriculum | None":
         """None where the configuration has one that is not ours."""
-        from polyqwen.data.sampling import curriculum, staged
+        from polyqwen.data.sampling import curriculum
+        from polyqwen.data.sampling import curriculum as staged
 
         known = {  # by name, so that a configuration cannot have anything else called
             "polyqwen.data.sampling.curriculum.Curriculum": curriculum.Curriculum,
             "polyqwen.data.sampling.curriculum.two_phase": curriculum.two_phase,
-            "polyqwen.data.sampling.staged.staged": staged.staged,
+            "polyqwen.data.sampling.curriculum.staged": staged.staged,
         }
         try:
             given = dict(self.config["curriculum"])

@@ -16,9 +16,9 @@ from polyqwen.app.commands.validate import validate
 from polyqwen.build.run import build
 from polyqwen.data.images.embedded import FOLDER
 from polyqwen.data.images.images import Pictures
+from polyqwen.data.rows.arrow import ParquetReader
 from polyqwen.data.rows.bad_rows import BadRows
 from polyqwen.data.rows.jsonl import JsonlReader
-from polyqwen.data.rows.parquet import ParquetReader
 from polyqwen.data.rows.sources import HubSource
 from polyqwen.data.rows.task import Task
 from polyqwen.data.rows.types import PictureError, RowError

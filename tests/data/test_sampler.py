@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from polyqwen.data.sampling.batches import MicroBatchSampler, split_step
 from polyqwen.data.sampling.curriculum import Curriculum, two_phase
 from polyqwen.data.sampling.permutation import PassOrder, permute, round_keys
-from polyqwen.data.sampling.sampler import MicroBatchSampler, StepSampler, quota_table, split_step
+from polyqwen.data.sampling.sampler import StepSampler, quota_table
 
 TASKS = {"text_pair": 3.5, "ocr": 1.5, "vqa_single": 1.5, "vqa_multi": 1.0}
 ROWS = {"text_pair": 700, "ocr": 150, "vqa_single": 151, "vqa_multi": 97}

@@ -11,12 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyqwen.build.run import build
-from polyqwen.data.sampling.adaptive import AdaptiveSampling
-from polyqwen.data.sampling.curriculum import Curriculum
+from polyqwen.data.sampling.curriculum import Curriculum, staged
 from polyqwen.data.sampling.permutation import PassOrder, easy_first
 from polyqwen.data.sampling.sampler import StepSampler
-from polyqwen.data.sampling.shares import BySize, RoundRobin, Sampling
-from polyqwen.data.sampling.staged import staged
+from polyqwen.data.sampling.shares import AdaptiveSampling, BySize, RoundRobin, Sampling
 from tests.conftest import Configure
 
 ROWS = {"a": 900, "b": 100, "c": 400}

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 import polyqwen
-from polyqwen.data.tokenizer import train_tokenizer
-from polyqwen.data.tokens import Tokens
+from polyqwen.data.tokens import Tokens, train_tokenizer
 
 TINY = Path(polyqwen.__file__).parent / "assets" / "tiny_tokenizer"
 PREFIXES = {"ocr": "<ocr>", "text_pair": "<text_pair>"}

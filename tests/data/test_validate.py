@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from polyqwen.app.commands.validate import validate
-from polyqwen.data.validation.counts import Classes, Lengths, Scores
-from polyqwen.data.validation.keys import Keys
+from polyqwen.data.validation.counts import Classes, Keys, Lengths, Scores
 from tests.conftest import ROOT
 from tests.data.hostile import contained
 

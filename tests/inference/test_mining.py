@@ -16,8 +16,7 @@ from polyqwen.build.trainer import build_trainer
 from polyqwen.data.rows.types import Content
 from polyqwen.inference.mining.corpus import Corpus
 from polyqwen.inference.mining.mine import mine
-from polyqwen.inference.mining.rules import Rules
-from polyqwen.inference.mining.search import search
+from polyqwen.inference.mining.search import Rules, search
 from polyqwen.inference.model import EmbeddingModel
 from tests.conftest import ROOT, Configure
 from tests.training.test_resume import SHORT

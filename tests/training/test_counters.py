@@ -12,7 +12,7 @@ from benchmarks.suite.model import TINY, build
 from benchmarks.suite.ours import MODES, Mode, Ours
 from benchmarks.suite.workloads import CPU, GPU, TASK, Sizes, collator, lengths, pairs
 from polyqwen.data.batch import Batch
-from polyqwen.data.sampling.sampler import split_step
+from polyqwen.data.sampling.batches import split_step
 from polyqwen.data.tables.dataset import Row
 from polyqwen.training.module import EmbeddingModule
 

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes a data folder whose rows have hard negatives, and prints how many."""
     from polyqwen.inference.mining.mine import mine
-    from polyqwen.inference.mining.rules import Rules
+    from polyqwen.inference.mining.search import Rules
 
     margin = arguments.margin
     if margin is None and arguments.relative_margin is None:

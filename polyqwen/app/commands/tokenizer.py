@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains a tokenizer on all texts of all training rows."""
-    from polyqwen.data.tokenizer import train_tokenizer
+    from polyqwen.data.tokens import train_tokenizer
 
     files = sorted(arguments.data.glob("*/train.jsonl"))
     if not files:

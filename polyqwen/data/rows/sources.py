@@ -4,10 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from polyqwen.data.rows.arrow import ArrowReader
-from polyqwen.data.rows.hub import HubReader
+from polyqwen.data.rows.arrow import ArrowReader, HubReader, ParquetReader
 from polyqwen.data.rows.jsonl import JsonlReader
-from polyqwen.data.rows.parquet import ParquetReader
 from polyqwen.data.rows.reader import Reader
 
 READERS: dict[str, Callable[[Path], Reader]] = {

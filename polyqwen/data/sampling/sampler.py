@@ -1,23 +1,19 @@
-"""Which rows a step trains on, and which process sees them: pure functions of (seed, step).
+"""Which rows a step trains on: pure functions of (seed, step).
 
-`quota_table` divides a step's rows among tasks, `StepSampler` turns quotas into row indices,
-`split_step` cuts a step into micro-batches and ranks, `MicroBatchSampler` feeds a DataLoader.
-Resuming is exact and instant, and equal global batches see the same rows in every layout.
+`quota_table` divides a step's rows among tasks, `StepSampler` turns quotas into row indices;
+`polyqwen.data.sampling.batches` deals them to micro-batches and ranks. Resuming is exact and
+instant, and equal global batches see the same rows in every layout.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from heapq import heapify, heappop, heappush
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 
 from polyqwen.data.sampling.curriculum import Curriculum
 from polyqwen.data.sampling.permutation import PassOrder, Rows
 from polyqwen.data.sampling.shares import Sampling, Shares
 
-Costs = Mapping[str, NDArray[Any]] | Callable[[str, Rows], NDArray[Any]]
 _BITS = 32
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # golden ratio's fraction · 2^64
 
@@ -138,134 +134,3 @@ class StepSampler:
             if quota > 0:
                 rows[task] = self._orders[task].rows_at(np.arange(end - quota, end))
         return rows
-
-
-def split_step(
-    rows: Mapping[str, Rows],
-    costs: Mapping[str, NDArray[Any]] | None,
-    cells: int,
-    offset: int = 0,
-) -> list[dict[str, Rows]]:
-    """Cuts a step's rows into ``cells`` parts of equal size and near-equal cost.
-
-    Each cell gets the floor or ceiling of its part of every task and of the total: rows left over
-    go round from where the task before stopped. Inside a task, rows are dealt from the dearest to
-    the cheapest, each to the cell with the least cost so far that has room (LPT: Graham 1969), so
-    later tasks even out what earlier ones left.
-
-    Args:
-        rows: task -> row indices of the step.
-        costs: task -> one cost per row (e.g. tokens), >= 0; None counts rows.
-        cells: accumulation × ranks, >= 1; one cell gets ``rows`` as they are.
-        offset: cell that gets the first row left over, modulo ``cells``.
-
-    Returns:
-        One mapping per cell with the tasks of ``rows`` (possibly empty), in the step's order.
-    """
-    if cells < 1:
-        raise ValueError(f"cells must be >= 1, got {cells}; it is accumulation times ranks")
-    if cells == 1:
-        return [dict(rows)]
-    load = [0.0] * cells
-    parts: list[dict[str, Rows]] = [{} for _ in range(cells)]
-    for task, indices in rows.items():
-        cost = np.ones(len(indices)) if costs is None else np.asarray(costs[task], np.float64)
-        if len(cost) != len(indices):
-            raise ValueError(f"costs of task '{task}': {len(cost)} for {len(indices)} rows")
-        each, over = divmod(len(indices), cells)
-        room = [each + ((cell - offset) % cells < over) for cell in range(cells)]
-        owner = _deal(cost, room, load)
-        offset += over
-        for cell, part in enumerate(parts):
-            part[task] = indices[owner == cell]
-    return parts
-
-
-def _deal(cost: NDArray[np.float64], room: list[int], load: list[float]) -> NDArray[np.int64]:
-    """Cell of each row; uses up ``room`` and adds to ``load``."""
-    owner = np.empty(len(cost), np.int64)
-    open_cells = [(load[cell], cell) for cell, places in enumerate(room) if places]
-    heapify(open_cells)
-    for row in np.argsort(-cost, kind="stable").tolist():
-        owner[row] = cell = heappop(open_cells)[1]
-        load[cell] += float(cost[row])
-        room[cell] -= 1
-        if room[cell]:
-            heappush(open_cells, (load[cell], cell))
-    return owner
-
-
-class MicroBatchSampler(Sampler[list[tuple[str, int]]]):
-    """Batch sampler of one process: lists of (task, row), one per micro-batch.
-
-    Cell ``micro · world + rank`` of a step is micro-batch ``micro`` of ``rank``. The length is that
-    of the *whole run*, iteration begins at the step set by `start_at`: with the remaining length
-    Lightning repeats rows silently after a resume.
-
-    Args:
-        steps: the global rows of each step.
-        accumulate: micro-batches per optimizer step, >= 1.
-        rank: this process, in [0, world).
-        world: number of processes, >= 1.
-        max_steps: optimizer steps of the run; None: until the curriculum ends.
-        costs: task -> cost of every row of its table, or a function (task, rows) -> costs.
-
-    Raises:
-        ValueError: a number is out of range, or a step has too few rows to give each cell one.
-    """
-
-    def __init__(
-        self,
-        steps: StepSampler,
-        accumulate: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        max_steps: int | None = None,
-        costs: Costs | None = None,
-    ) -> None:
-        self.first_step = steps.curriculum.start_step
-        longest = steps.curriculum.total_steps - self.first_step
-        self.max_steps = longest if max_steps is None else max_steps
-        if not 1 <= self.max_steps <= longest:
-            raise ValueError(
-                f"max_steps must be in [1, {longest}], the curriculum's steps from step "
-                f"{self.first_step} on, got {max_steps}; lengthen the last phase"
-            )
-        if accumulate < 1 or not 0 <= rank < world:
-            raise ValueError(
-                f"need accumulate >= 1 and 0 <= rank < world, got accumulate={accumulate}, "
-                f"rank={rank}, world={world}"
-            )
-        run = steps.quotas[self.first_step : self.first_step + self.max_steps]
-        if (fewest := int(run.sum(axis=1).min())) < accumulate * world:
-            raise ValueError(
-                f"a step of {fewest} rows cannot fill accumulate={accumulate} × world={world} "
-                "micro-batches; raise global_batch or batch_rows, or accumulate less"
-            )
-        self.steps, self.accumulate, self.rank, self.world = steps, accumulate, rank, world
-        self.costs = costs
-        self._start = 0
-
-    def start_at(self, step: int) -> None:
-        """Lets the next iteration begin at ``step``, counted from the beginning of the run."""
-        if not 0 <= step <= self.max_steps:
-            raise ValueError(f"step must be in [0, {self.max_steps}], got {step}")
-        self._start = step
-
-    def __len__(self) -> int:
-        """Loader batches of the whole run, whatever the step iteration begins at."""
-        return self.max_steps * self.accumulate
-
-    def __iter__(self) -> Iterator[list[tuple[str, int]]]:
-        """Yields the micro-batches of this rank from the current start on."""
-        for step in range(self.first_step + self._start, self.first_step + self.max_steps):
-            rows = self.steps.rows_of_step(step)
-            cells = split_step(rows, self._costs(rows), self.accumulate * self.world, step)
-            for cell in cells[self.rank :: self.world]:
-                yield [(task, row) for task, part in cell.items() for row in part.tolist()]
-
-    def _costs(self, rows: dict[str, Rows]) -> dict[str, NDArray[Any]] | None:
-        if (costs := self.costs) is None:
-            return None
-        look_up = costs if callable(costs) else lambda task, part: costs[task][part]
-        return {task: look_up(task, part) for task, part in rows.items()}

@@ -1,7 +1,8 @@
 """How tasks share a step beyond the curriculum: by size, in turn, or by how they fare."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,3 +84,89 @@ def normalised(table: Table) -> Table:
     """Rows scaled to sum to 1."""
     total = table.sum(axis=1, keepdims=True)
     return table / np.where(total > 0.0, total, 1.0)
+
+
+Signal = Literal["loss", "uncertainty"]
+
+
+class AdaptiveSampling(Sampling):
+    """p_t ∝ share_t · f_t,  f_t = clip((v_t / mean v)^power, bounds).
+
+    v_t is measured over a window of steps: the mean loss in parts of its chance level ("loss";
+    similar in aim to Sharma et al. 2018, arXiv 1702.06053), or the mean entropy of the predicted
+    classes in parts of its largest value ("uncertainty"; tasks without classes keep f = 1). A task
+    that was not measured keeps its factor.
+
+    What window k shows is in force from window k + 2 on: batches of window k + 1 may have been
+    fetched already. The table of factors is all there is to remember, equal on all ranks.
+
+    Args:
+        signal: what v_t is.
+        window: optimizer steps, >= 1; more than loaders fetch ahead.
+        power: >= 0; 0 changes nothing.
+        bounds: of f_t, 0 < low <= 1 <= high.
+    """
+
+    def __init__(
+        self,
+        signal: Signal = "loss",
+        window: int = 100,
+        power: float = 1.0,
+        bounds: tuple[float, float] = (0.5, 2.0),
+    ) -> None:
+        where = "data.sampling"
+        if signal not in ("loss", "uncertainty"):
+            raise ValueError(f"{where}.signal must be loss or uncertainty, got {signal!r}")
+        if window < 1:
+            raise ValueError(f"{where}.window must be at least 1, got {window}")
+        if power < 0.0:
+            raise ValueError(f"{where}.power must be >= 0, got {power}")
+        if not 0.0 < bounds[0] <= 1.0 <= bounds[1]:
+            raise ValueError(f"{where}.bounds must enclose 1 and be positive, got {bounds}")
+        self.signal, self.window, self.power = signal, window, power
+        self.bounds = (float(bounds[0]), float(bounds[1]))
+        self.factors: dict[int, list[float]] = {}  # first window they are in force in → (T,)
+
+    def table(self, shares: Table, rows: NDArray[np.int64]) -> Table:
+        """See `Sampling.table`."""
+        table = shares.copy()
+        for first in sorted(self.factors):  # later ones overwrite the rest of the run
+            start = first * self.window
+            table[start:] = shares[start:] * np.array(self.factors[first])
+        return normalised(table)
+
+    def highest(self, shares: Table, rows: NDArray[np.int64]) -> Table:
+        """A task at the upper bound and all others at the lower one."""
+        low, high = self.bounds
+        others = shares.sum(axis=1, keepdims=True) - shares
+        return shares * high / np.maximum(shares * high + others * low, 1e-300)
+
+    def decide(self, step: int, values: Sequence[float]) -> list[float]:
+        """New factors from a window that ended.
+
+        Args:
+            step: optimizer steps done, a multiple of ``window``.
+            values: v_t of each task, NaN where unknown.
+
+        Returns:
+            The factors, in force from step ``step + window`` on.
+        """
+        if step % self.window:
+            raise ValueError(f"step {step} does not end a window of {self.window}")
+        before = self.factors[max(self.factors)] if self.factors else [1.0] * len(values)
+        measured = np.asarray(values, dtype=np.float64)
+        known = np.isfinite(measured)
+        factors = np.array(before)
+        if known.any() and measured[known].mean() > 0.0:
+            ratio = np.maximum(measured[known], 0.0) / measured[known].mean()
+            factors[known] = np.clip(ratio**self.power, *self.bounds)
+        self.factors[step // self.window + 1] = factors.tolist()
+        return factors.tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The table of factors."""
+        return {"factors": {str(first): list(f) for first, f in self.factors.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Sampling.load_state_dict`."""
+        self.factors = {int(first): list(f) for first, f in state.get("factors", {}).items()}

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from polyqwen.data.rows.task import Task
-from polyqwen.data.sampling.adaptive import AdaptiveSampling
+from polyqwen.data.sampling.batches import MicroBatchSampler
 from polyqwen.data.sampling.curriculum import Curriculum
-from polyqwen.data.sampling.sampler import MicroBatchSampler, StepSampler
-from polyqwen.data.sampling.shares import Sampling
+from polyqwen.data.sampling.sampler import StepSampler
+from polyqwen.data.sampling.shares import AdaptiveSampling, Sampling
 from polyqwen.data.tables.dataset import MultiTaskDataset
 
 

@@ -12,8 +12,8 @@ from polyqwen.data.rows.bad_rows import BadRows
 from polyqwen.data.rows.sources import Source
 from polyqwen.data.rows.task import Task
 from polyqwen.data.sampling.permutation import Rows
+from polyqwen.data.tables.cache import fingerprint
 from polyqwen.data.tables.dataset import OF_PICTURES, Ablation
-from polyqwen.data.tables.fingerprint import fingerprint
 from polyqwen.data.tables.labels import LabelBook
 from polyqwen.data.tables.prepare import prepare
 from polyqwen.data.tables.trusted import trusted_split

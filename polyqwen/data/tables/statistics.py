@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from polyqwen.data.tables.cache import kept_json
-from polyqwen.data.tables.subset import label_counts
+from polyqwen.data.tables.labels import label_counts
 
 SCORE_STEPS = 1000  # scores are counted to this part of one
 QUARTILES = (0.25, 0.5, 0.75)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from polyqwen.data.rows.bad_rows import BadRows
 from polyqwen.data.rows.task import Task
-from polyqwen.data.validation.keys import Shared
+from polyqwen.data.validation.counts import Shared
 from polyqwen.data.validation.scan import Scan
 
 Level = Literal["stops", "warning", "note"]

@@ -12,8 +12,7 @@ from polyqwen.data.rows.task import Task
 from polyqwen.data.rows.types import Content, Example, PictureError, RowError
 from polyqwen.data.tables.prepare import in_groups, read_examples
 from polyqwen.data.tokens import Tokens
-from polyqwen.data.validation.counts import Classes, Faults, Lengths, Scores
-from polyqwen.data.validation.keys import Keys
+from polyqwen.data.validation.counts import Classes, Faults, Keys, Lengths, Scores
 
 SIDES = ("query", "document")
 

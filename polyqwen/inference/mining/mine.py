@@ -22,8 +22,7 @@ from polyqwen.data.rows.task import Task
 from polyqwen.data.rows.types import Content, RowError
 from polyqwen.inference.load import load_run
 from polyqwen.inference.mining.corpus import Corpus
-from polyqwen.inference.mining.rules import Rules
-from polyqwen.inference.mining.search import Found, search
+from polyqwen.inference.mining.search import Found, Rules, search
 from polyqwen.inference.model import EmbeddingModel
 
 COLUMN = "negatives"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.data.datamodule import CurriculumDataModule
-from polyqwen.data.sampling.adaptive import AdaptiveSampling
+from polyqwen.data.sampling.shares import AdaptiveSampling
 from polyqwen.losses.types import LossOutput
 from polyqwen.training.callbacks.base import StepCallback, log_metrics
 from polyqwen.training.distributed import gather_objects
