@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from polyqwen.app.commands.new_task import KINDS, new_task
+from polyqwen.app.commands.new_task import KINDS, new_task, task_kind
 from tests.config.test_bad_input import Ended, assert_refused, forked
 from tests.conftest import ROOT
 
@@ -57,7 +57,7 @@ def write_rows(folder: Path, kind: str, columns: dict[str, str]) -> None:
 def test_a_task_of_each_kind_trains(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    columns = {field: f"my {field}" for field in KINDS[kind].fields}
+    columns = {field: f"my {field}" for field in task_kind(kind).fields}
     fields = [f"{field}={column}" for field, column in columns.items()]
     classes = ["yes", "no"] if kind == "labels" else []
     path = new_task("mine", kind, fields, classes, tmp_path / "conf")
@@ -119,7 +119,7 @@ def test_names_that_torch_keeps_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_such_a_name_in_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
-    write_rows(tmp_path / "data" / "keys", "pairs", KINDS["pairs"].fields)
+    write_rows(tmp_path / "data" / "keys", "pairs", task_kind("pairs").fields)
     new_task("other", "pairs", [], [], tmp_path / "conf")
     written = tmp_path / "conf" / "task" / "other.yaml"
     text = written.read_text(encoding="utf-8").replace("other", "keys")

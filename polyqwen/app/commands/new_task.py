@@ -8,116 +8,30 @@ from typing import NamedTuple
 from polyqwen.atomic_files import write_text
 from polyqwen.config.conf import TRAIN, conf_folders, working_conf
 
-TASK = """\
-# @package _global_
-# {title}
-tasks:
-  {name}:
-    _target_: polyqwen.data.rows.task.Task
-    fields: {{{fields}}} # ours: the column of your rows
-{label}    prefix: <{name}>
-    share: 1.0 # rows beside other tasks'
-    batch_size: null
-    visual_tokens: 768
-losses:
-  {name}:
-{loss}
-metrics:
-  {name}:
-{metrics}
-weighting:
-  static: {{{name}: 1.0}}
-"""
-SCORED = """\
-    _target_: polyqwen.losses.scored_text.ScoredTextLoss
-    temperature: 0.07
-    score_weight: 3.0
-    rank_weight: 1.0
-    rank_margin: 0.05
-    score_gate: weight # a pair pulls together as much as its score says
-    symmetric: false"""
-PAIRS = """\
-    _target_: polyqwen.losses.info_nce.InfoNCELoss
-    temperature: 0.07
-    symmetric: true"""
-GROUNDED = """\
-    _target_: polyqwen.losses.grounded.GroundedLoss
-    temperature: 0.07
-    triplet_weight: 1.0
-    margin: 0.2
-    symmetric: false"""
-LABELS = """\
-    _target_: polyqwen.losses.classification.ClassificationLoss
-    classes: ${{tasks.{name}.classes}}
-    scale: 10.0
-    label_smoothing: 0.0
-    class_weights: null # {{CLASS: 4.0}} for rare ones"""
-PAIRED = """\
-    _target_: polyqwen.metrics.task_metrics.TaskMetrics
-    scored: {scored}"""
-CLASSIFIED = """\
-    _target_: polyqwen.metrics.classification.ClassificationMetrics
-    classes: ${{tasks.{name}.classes}}"""
+KINDS = ("pairs", "scored", "ocr", "vqa", "labels")
+ASSETS = Path(__file__).parents[2] / "assets" / "new_task"
 
 
 class TaskKind(NamedTuple):
-    """What tasks of a kind have in common; fields are given with their usual columns."""
+    """What the tasks of a kind have in common; fields are given with their usual columns."""
 
     title: str
     fields: dict[str, str]
-    loss: str
-    metrics: str
     row: str
 
 
-KINDS = {
-    "pairs": TaskKind(
-        "Text pairs: one text finds the other.",
-        {"query_text": "text_a", "document_text": "text_b", "negatives": "negatives"},
-        PAIRS,
-        PAIRED.format(scored="false"),
-        "two texts that belong together",
-    ),
-    "scored": TaskKind(
-        "Scored text pairs: similarity in [0, 1] of two texts.",
-        {"query_text": "text_a", "document_text": "text_b", "score": "score"},
-        SCORED,
-        PAIRED.format(scored="true") + "\n    min_score: 0.9 # a matching pair has at least this",
-        "two texts and their similarity between 0 and 1",
-    ),
-    "ocr": TaskKind(
-        "Pictures of texts: the picture finds its transcription.",
-        {"query_image": "image", "document_text": "text"},
-        GROUNDED,
-        PAIRED.format(scored="false"),
-        "a picture's path, relative to the data folder, and the text on it",
-    ),
-    "vqa": TaskKind(
-        "Questions about pictures: a picture and a question find the answer.",
-        {
-            "query_image": "image",
-            "query_text": "question",
-            "document_text": "answer",
-            "negatives": "negatives",
-        },
-        GROUNDED,
-        PAIRED.format(scored="false"),
-        "a picture's path, relative to the data folder, a question and its answer",
-    ),
-    "labels": TaskKind(
-        "Labelled texts: a linear head tells the classes.",
-        {"query_text": "text", "labels": "label"},
-        LABELS,
-        CLASSIFIED,
-        "a text and its class (or a mapping of label to class; null: no label)",
-    ),
-}
+def task_kind(name: str) -> TaskKind:
+    """A kind of `KINDS`, from the assets."""
+    import yaml
+
+    kinds = yaml.safe_load((ASSETS / "kinds.yaml").read_text(encoding="utf-8"))
+    return TaskKind(**kinds[name])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The task's name and kind, and where its columns differ from the usual ones."""
     parser.add_argument("name", help="of the task, and of the folder with its rows")
-    parser.add_argument("--kind", choices=list(KINDS), default="pairs")
+    parser.add_argument("--kind", choices=KINDS, default="pairs")
     parser.add_argument(
         "--fields", nargs="+", default=[], metavar="FIELD=COLUMN", help="where columns differ"
     )
@@ -137,7 +51,7 @@ def new_task(name: str, kind: str, fields: list[str], classes: list[str], conf: 
 
     Args:
         name: small letters, digits and underscores.
-        kind: a key of `KINDS`.
+        kind: one of `KINDS`.
         fields: ``FIELD=COLUMN`` where a column has another name than usual.
         classes: of a label task, at least two.
         conf: folder of the configuration, that of the working folder or one for ``--config-dir``.
@@ -155,8 +69,8 @@ def new_task(name: str, kind: str, fields: list[str], classes: list[str], conf: 
     for folder in {*conf_folders(), conf}:
         if (there := folder / "task" / f"{name}.yaml").exists():
             raise ValueError(f"{there} is there already; choose another name, or edit it")
-    columns = {**KINDS[kind].fields, **_columns(fields, kind)}
-    text = _yaml(name, KINDS[kind], columns, _classes(classes, kind))
+    columns = {**task_kind(kind).fields, **_columns(fields, kind)}
+    text = _yaml(name, kind, columns, _classes(classes, kind))
     path = conf / "task" / f"{name}.yaml"
     write_text(path, text)
     print(f"written to {path}")
@@ -165,7 +79,7 @@ def new_task(name: str, kind: str, fields: list[str], classes: list[str], conf: 
 
 
 def _columns(given: list[str], kind: str) -> dict[str, str]:
-    known = KINDS[kind].fields
+    known = task_kind(kind).fields
     columns: dict[str, str] = {}
     for entry in given:
         field, _, column = entry.partition("=")
@@ -186,17 +100,19 @@ def _classes(classes: list[str], kind: str) -> list[str]:
     return classes
 
 
-def _yaml(name: str, kind: TaskKind, columns: dict[str, str], classes: list[str]) -> str:
-    label = ""
-    if classes:
-        label = f"    label: {name}\n    classes: [{', '.join(map(_quoted, classes))}]\n"
-    return TASK.format(
-        title=kind.title,
+def _yaml(name: str, kind: str, columns: dict[str, str], classes: list[str]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    settings = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = settings.from_string((ASSETS / "task.yaml.j2").read_text(encoding="utf-8"))
+    return template.render(
         name=name,
+        kind=kind,
+        title=task_kind(kind).title,
         fields=", ".join(f"{field}: {_quoted(column)}" for field, column in columns.items()),
-        label=label,
-        loss=kind.loss.format(name=name),
-        metrics=kind.metrics.format(name=name),
+        classes=", ".join(map(_quoted, classes)),
     )
 
 
@@ -213,7 +129,7 @@ def _next(name: str, kind: str, columns: dict[str, str], conf: Path) -> str:
     run = f"experiment=own_data data.root=FOLDER 'task=[{name}]'"
     return (
         f"  rows    FOLDER/{name}/{{train,dev,test}}.jsonl, .parquet or .arrow: {{{row}}}\n"
-        f"          ({KINDS[kind].row})\n"
+        f"          ({task_kind(kind).row})\n"
         f"  check   python -m polyqwen validate{where} {run}\n"
         f"  train   {TRAIN}{where} {run}"
     )
