@@ -35,8 +35,8 @@ class NonFiniteGuard(pl.Callback):
 
     A norm that is not finite makes the step a no-op: gradients are set to None, since zeros would
     still move AdamW. Under DDP gradients are reduced before, so all ranks decide alike. Such a step
-    is written to ``bad_steps.jsonl`` with the rows and parameters to blame; a good step only keeps
-    hold of what its micro-batches saw.
+    is written to ``bad_steps.jsonl`` with the rows and parameters at fault; a good step only keeps
+    its micro-batches' records.
 
     Args:
         max_bad_steps: so many skipped steps in a row stop the run with an error, >= 1.
@@ -58,7 +58,7 @@ class NonFiniteGuard(pl.Callback):
         self.in_a_row, self.total = state_dict["in_a_row"], state_dict["total"]
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps what the micro-batch saw until the step is over."""
+        """Keeps the micro-batch's record until the step is over."""
         assert isinstance(pl_module, EmbeddingModule)
         self._records.append(pl_module.record)
 
@@ -78,7 +78,7 @@ class NonFiniteGuard(pl.Callback):
             return
         self.in_a_row += 1
         self.total += 1
-        self._tell(trainer, pl_module, norm, records)
+        self._report(trainer, pl_module, norm, records)
         for parameter in pl_module.parameters():
             parameter.grad = None
         if self.in_a_row >= self.max_bad_steps:
@@ -89,14 +89,14 @@ class NonFiniteGuard(pl.Callback):
                 "temperature, or look at the data"
             )
 
-    def _tell(
+    def _report(
         self,
         trainer: pl.Trainer,
         module: EmbeddingModule,
         norm: float,
         records: Sequence[StepRecord],
     ) -> None:
-        """One line on the terminal, one in the file, one number for the loggers; collective."""
+        """One line for the text log, one in the file, one number for the loggers; a collective."""
         rows, parameters = find_nonfinite_rows(module, records), nonfinite_parameters(module)
         if not trainer.is_global_zero:
             return
@@ -114,7 +114,7 @@ class NonFiniteGuard(pl.Callback):
             file.write(json.dumps(entry) + "\n")
         log.warning(
             "step %d skipped: gradient norm %s (%d in a row, %d in all); %s; all of it in %s",
-            *(module.step, norm, self.in_a_row, self.total, _words(rows, parameters), path),
+            *(module.step, norm, self.in_a_row, self.total, _describe(rows, parameters), path),
         )
         log_metrics(trainer, {"train/skipped_steps": self.total}, trainer.global_step)
 
@@ -142,7 +142,7 @@ def _are_finite(path: Path, names: Sequence[str]) -> bool:
     return all(name in state and bool(state[name].isfinite().all()) for name in names)
 
 
-def _words(rows: Sequence[NonFiniteRows], parameters: Sequence[str]) -> str:
+def _describe(rows: Sequence[NonFiniteRows], parameters: Sequence[str]) -> str:
     if all(bad.cause == CAUSES[-1] for bad in rows):
         tasks = ", ".join(dict.fromkeys(bad.task for bad in rows)) or "none"
         return f"losses are finite, gradients of {_few(parameters)} are not (tasks: {tasks})"
