@@ -23,11 +23,11 @@ def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None
     Raises:
         ValueError: as `gather`.
     """
-    board, variants, claims, words, _ = gather(paths, baseline)
+    found = gather(paths, baseline)
     out = out or (paths[0] if len(paths) == 1 else Path()) / "leaderboard"
-    files = write_comparison(board, variants, claims, words, out)
-    _print(board, claims, words, files)
-    return board
+    files = write_comparison(found, out)
+    _print(found.board, found.claims, found.words, files)
+    return found.board
 
 
 def _print(board: Board, claims: Sequence[Tested], words: Words, files: Sequence[Path]) -> None:

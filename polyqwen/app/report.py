@@ -5,9 +5,9 @@ import logging
 from pathlib import Path
 
 from polyqwen.atomic_files import write_text
-from polyqwen.report.comparison.gather import gather
+from polyqwen.report.comparison.gather import UNTITLED, gather
+from polyqwen.report.comparison.page import PAGE, comparison_page
 from polyqwen.report.run_page import run_page
-from polyqwen.report.sweep_page import PAGE, sweep_page
 from polyqwen.runs.environment import environment
 from polyqwen.runs.run_folder import ENVIRONMENT_FILE, RunFolder
 
@@ -30,7 +30,9 @@ def report(path: Path, to: Path | None = None) -> Path:
     if (path / "config.yaml").is_file():
         text = run_page(RunFolder(path))
     else:
-        text = sweep_page(gather([path]), path, out.parent)
+        found = gather([path])
+        title = path.absolute().name if found.words.title == UNTITLED else found.words.title
+        text = comparison_page(found, title, path, out.parent)
     write_text(out, text)
     return out
 

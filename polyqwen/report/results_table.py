@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from polyqwen.report.format_values import number
 from polyqwen.report.markdown import markdown_table
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ HEADINGS = {
 LABEL_HEADINGS = {"macro_f1": "F1", "accuracy": "Acc."}  # of tasks with labels
 ALL_HEADINGS = {**HEADINGS, **LABEL_HEADINGS}
 GROUP_HEADINGS = ("Task", "Group", "Rows", "Pool", "Metric", "Trained", "Untrained", "Gain, 95 %")
-MISSING = "–"
 
 
 class ResultRow(NamedTuple):
@@ -36,11 +36,6 @@ class ResultRow(NamedTuple):
     pool: str
     cells: tuple[str, ...]
     better: tuple[bool | None, ...]
-
-
-def format_value(value: float | None) -> str:
-    """Three decimals; a dash for what is missing or undefined."""
-    return MISSING if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def headings(results: Results) -> dict[str, str]:
@@ -95,7 +90,7 @@ def _row(
         task=task if first else "",
         model=model,
         pool=f"{pool:,.0f}" if first and pool is not None else "",
-        cells=tuple(format_value(values.get(name)) for name in names),
+        cells=tuple(number(values.get(name)) for name in names),
         better=tuple(better),
     )
 
@@ -171,10 +166,10 @@ def group_rows(groups: Groups) -> list[tuple[str, ...]]:
                     task,
                     group,
                     str(entry["rows"]),
-                    "–" if pool is None else str(int(pool)),
+                    number(pool, 0),
                     name,
-                    f"{entry['trained'][name]:.3f}",
-                    f"{entry['untrained'][name]:.3f}",
+                    number(entry["trained"][name]),
+                    number(entry["untrained"][name]),
                     f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
                 )
             )

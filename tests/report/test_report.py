@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
 
 from polyqwen.app.report import report, write_after_training
 from polyqwen.app.train import train
-from polyqwen.report.page.charts import decimated
-from polyqwen.report.page.document import inert
-from polyqwen.report.page.markup import Html, table, tag
+from polyqwen.report.page.charts import Charts, decimated
+from polyqwen.report.page.render import _templates, inert, render_page
 from polyqwen.runs.history import Series
 from polyqwen.runs.run_folder import RunFolder
 from tests.conftest import ROOT, Configure
@@ -316,10 +316,39 @@ def test_evaluate_adds_to_the_page(run: Path, tmp_path: Path) -> None:
         assert ("+0.123" in page_of(folder)) is expected
 
 
-def test_markup_escapes_what_is_no_markup() -> None:
-    made = tag("p", "<b>", Html("<i>x</i>"), ["&", None], cls='a"b', hidden=True, data_x=None)
-    assert made == '<p class="a&quot;b" hidden>&lt;b&gt;<i>x</i>&amp;</p>'
-    assert "&lt;td&gt;" in table(["<th>"], [["<td>"]]) and tag("br") == "<br>"
+def test_every_text_of_a_template_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """{% extends "base.html.j2" %}
+    {% from "macros.html.j2" import picture, section, table with context %}
+    {% block header %}<p class="{{ text }}">{{ text }}</p>{{ picture(text, text) }}{% endblock %}
+    {% block main %}
+    {% call(lines) section("A & B") %}{{ table([text], lines) }}{% endcall %}
+    {% call(lines) section("Empty") %}{{ lines.nothing }}{% endcall %}
+    {% endblock %}"""
+    templates = _templates()
+    monkeypatch.setattr(templates.loader, "get_source", _beside(templates.loader, source))
+    sections = {"A & B": [["<td>"]], "Empty": None}
+    page = render_page("test.html.j2", EVIL, sections, Charts({}), text=ATTRIBUTE + EVIL)
+    found = Reader(page)
+    names = [name for name, _ in found.elements]
+    assert names.count("script") == 2 and "img" not in names
+    assert not [a for _, a in found.elements if any(key.startswith("on") for key in a)]
+    assert found.texts.count("<td>") == 1 and "a---b" in page and "Empty" not in page
+    assert found.texts.count(ATTRIBUTE + EVIL) == 2 and EVIL in found.texts
+    with pytest.raises(UndefinedError, match="has no attribute 'wrong'"):
+        templates.from_string("{{ run.wrong }}").render(run=Series([], []))
+
+
+def _beside(loader: Any, source: str) -> Any:
+    """A loader's function that knows one more template."""
+    known = loader.get_source
+
+    def get_source(environment: Any, name: str) -> Any:
+        return (source, None, None) if name == "test.html.j2" else known(environment, name)
+
+    return get_source
+
+
+def test_chart_data_cannot_end_its_script() -> None:
     text = inert({"<": "</script>&\u2028"})
     assert not set("<>&\u2028") & set(text) and json.loads(text) == {"<": "</script>&\u2028"}
 

@@ -71,21 +71,30 @@ def _bars(ax: "Axes", values: Sequence[Estimate], chosen: Sequence[bool]) -> Non
             )
 
 
-class _Panel(NamedTuple):
+class TradeOff(NamedTuple):
+    """Two quantities of every variant, of which one costs the other.
+
+    Attributes:
+        title: of the panel.
+        across: what the horizontal axis shows.
+        up: what the vertical axis shows.
+        points: of each row; NaN for what was not measured.
+    """
+
     title: str
     across: str
     up: str
-    points: list[tuple[float, float]]  # of each row; NaN for what was not measured
+    points: list[tuple[float, float]]
 
 
 def trade_off(board: Board) -> "Figure | None":
-    """The first task against the mean of the others, and cost against score, as far as known.
+    """A panel for each of `trade_offs`; variants are numbered by their rank.
 
-    Variants are numbered by their rank. None for a single task without timings.
+    None for a single task without timings.
     """
     from matplotlib.figure import Figure
 
-    drawn = [p for p in _panels(board) if not all(math.isnan(x) for x, _ in p.points)]
+    drawn = trade_offs(board)
     if not drawn:
         return None
     with figure_style():
@@ -104,7 +113,8 @@ def trade_off(board: Board) -> "Figure | None":
         return figure
 
 
-def _panels(board: Board) -> list[_Panel]:
+def trade_offs(board: Board) -> list[TradeOff]:
+    """The first task against the mean of the others, and cost against score, as far as known."""
     first, *others = board.tasks
     tasks = [
         (_mean([row.tasks[task].mean for task in others]), row.tasks[first].mean)
@@ -114,10 +124,11 @@ def _panels(board: Board) -> list[_Panel]:
     up = f"{first}, {ALL_HEADINGS[board.metrics[first]]}"
     cost = "seconds per step, relative to the baseline"
     costs = [(row.cost, row.score.mean) for row in board.rows]
-    return [
-        _Panel("trade-off between tasks", across, up, tasks),
-        _Panel("trade-off between cost and score", cost, "score", costs),
+    panels = [
+        TradeOff("trade-off between tasks", across, up, tasks),
+        TradeOff("trade-off between cost and score", cost, "score", costs),
     ]
+    return [panel for panel in panels if not all(math.isnan(x) for x, _ in panel.points)]
 
 
 def _scatter(ax: "Axes", board: Board, points: Sequence[tuple[float, float]]) -> None:

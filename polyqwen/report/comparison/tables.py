@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from polyqwen.metrics.paired import Difference, Estimate
 from polyqwen.report.comparison.board import Board, Reference, Variant
 from polyqwen.report.comparison.claims import Tested
-from polyqwen.report.results_table import ALL_HEADINGS, MISSING
+from polyqwen.report.format_values import number
+from polyqwen.report.results_table import ALL_HEADINGS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,13 +67,6 @@ def _difference(board: Board) -> Callable[[Variant], str]:
 
 def _gain(board: Board) -> Callable[[Variant], str]:
     return lambda r: "" if r.name == board.baseline else number(r.gain, 1, sign=True)
-
-
-def number(value: float, places: int = 3, unit: str = "", sign: bool = False) -> str:
-    """A number, or a dash for NaN."""
-    if math.isnan(value):
-        return MISSING
-    return f"{value:{'+' if sign else ''}.{places}f}{unit}"
 
 
 def plus_minus(value: Estimate | Difference) -> str:

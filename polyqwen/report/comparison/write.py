@@ -8,41 +8,38 @@ from typing import TYPE_CHECKING
 
 from polyqwen.atomic_files import write_text
 from polyqwen.metrics.paired import Difference, Estimate
-from polyqwen.report.comparison.board import Board
+from polyqwen.report.comparison.board import Board, Variants
 from polyqwen.report.comparison.captions import Words
 from polyqwen.report.comparison.claims import Tested
 from polyqwen.report.comparison.figures import bars, trade_off, weight_panels
-from polyqwen.report.comparison.page import render_page
+from polyqwen.report.comparison.gather import Comparison
+from polyqwen.report.comparison.page import comparison_page
 from polyqwen.report.comparison.tables import board_lines, claim_lines, gain_lines
 from polyqwen.report.figure_style import figure_style, save
 from polyqwen.report.markdown import markdown_table
 from polyqwen.runs.find import common_folder
-from polyqwen.runs.run_folder import RunFolder
 from polyqwen.runs.scores import score, value_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Variants = Mapping[str, Sequence[RunFolder]]
 
-
-def write_comparison(
-    board: Board, variants: Variants, claims: Sequence[Tested], words: Words, out: Path
-) -> list[Path]:
+def write_comparison(found: Comparison, out: Path) -> list[Path]:
     """Writes ``leaderboard.{html,md,csv}``, ``runs.csv`` and the figures as PNG.
 
     Returns:
         The files, the page first.
     """
+    board, variants, claims, words, _ = found
     figures = _figures(board, variants)
+    root = common_folder(found.runs)
     page, text, table, runs = (
         out / name for name in ("leaderboard.html", "leaderboard.md", "leaderboard.csv", "runs.csv")
     )
-    drawn = {name: (figure, caption) for name, (_, figure, caption) in figures.items()}
-    write_text(page, render_page(board, variants, claims, drawn, words))
+    write_text(page, comparison_page(found, words.title, root, out))
     write_text(text, _markdown(board, claims, figures, words))
     write_csv(board, table)
-    write_runs(variants, board.tasks, runs)
+    write_runs(variants, board.tasks, root, runs)
     with figure_style():
         pictures = [save(figure, out / file) for file, figure, _ in figures.values()]
     return [page, text, table, runs, *pictures]
@@ -113,9 +110,8 @@ def write_csv(board: Board, path: Path) -> None:
     _write(path, lines)
 
 
-def write_runs(variants: Mapping[str, Sequence[RunFolder]], tasks: list[str], path: Path) -> None:
-    """One line per run; folders as seen from the one that holds them all."""
-    root = common_folder(run for runs in variants.values() for run in runs)
+def write_runs(variants: Variants, tasks: list[str], root: Path, path: Path) -> None:
+    """One line per run; folders as seen from ``root``, which holds them all."""
     lines = [
         {
             "variant": name,

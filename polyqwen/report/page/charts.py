@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from polyqwen.report.page.markup import Html, tag
 from polyqwen.runs.history import Series
 
 MOST = 500  # points of a line; more cannot be told apart on a screen
@@ -18,6 +17,22 @@ class Lane(NamedTuple):
     at: Sequence[float] = ()
     spans: Sequence[tuple[float, float]] = ()
     colour: str = ""
+
+
+class Chart(NamedTuple):
+    """The placeholder of a chart, which the page's script draws there.
+
+    Attributes:
+        key: of what to draw.
+        title: above the chart.
+        note: a line under the title, what to look for.
+        wide: whether it fills the width of the page.
+    """
+
+    key: str
+    title: str
+    note: str
+    wide: bool
 
 
 class Charts:
@@ -34,8 +49,8 @@ class Charts:
 
     def lines(
         self, title: str, series: Mapping[str, Series], note: str = "", **options: Any
-    ) -> Html:
-        """A chart of lines; nothing if no value is known.
+    ) -> Chart | None:
+        """A chart of lines; None if no value is known.
 
         Args:
             title: above the chart.
@@ -50,21 +65,25 @@ class Charts:
         ]
         drawn = [line for line in drawn if any(y is not None for y in line["y"])]
         if not drawn:
-            return Html("")
+            return None
         options["lanes"] = [lane._asdict() for lane in options.get("lanes", ())]
         wide = bool(options.pop("wide", False))
         spec = {"title": title, "series": drawn, "switch": self.switch, **options}
         return self._placed(spec, title, note, wide)
 
     def scatter(
-        self, title: str, points: Mapping[str, Iterable[tuple[float, float, str]]], **options: Any
-    ) -> Html:
+        self,
+        title: str,
+        points: Mapping[str, Iterable[tuple[float, float, str]]],
+        note: str = "",
+        **options: Any,
+    ) -> Chart:
         """Points (x, y, label) by group; see the options of `lines` and ``labels`` of x."""
         drawn = []
         for name, group in points.items():
             x, y, labels = (list(column) for column in zip(*group, strict=True))
             drawn.append(self._line(name, x, _plain(y)) | {"labels": labels, "dots": True})
-        return self._placed({"title": title, "series": drawn, **options}, title, "", False)
+        return self._placed({"title": title, "series": drawn, **options}, title, note, False)
 
     def _line(self, name: str, x: Sequence[float], y: Sequence[float | None]) -> dict[str, Any]:
         return {"name": name, "colour": self.colours.get(name, ""), "x": list(x), "y": list(y)}
@@ -73,17 +92,15 @@ class Charts:
         """Known names in their order, then the others as they come."""
         return list(self.colours).index(name) if name in self.colours else len(self.colours)
 
-    def _placed(self, spec: dict[str, Any], title: str, note: str, wide: bool) -> Html:
+    def _placed(self, spec: dict[str, Any], title: str, note: str, wide: bool) -> Chart:
         key = f"c{len(self.specs)}"
         self.specs[key] = spec
-        caption = tag("figcaption", tag("b", title), tag("small", note) if note else None)
-        return tag("figure", caption, cls="chart wide-chart" if wide else "chart", data_chart=key)
+        return Chart(key, title, note, wide)
 
 
-def grid(figures: Iterable[Html]) -> Html:
-    """Charts beside each other as the width allows; nothing if there are none."""
-    shown = [figure for figure in figures if figure]
-    return tag("div", *shown, cls="grid") if shown else Html("")
+def drawn(charts: Iterable[Chart | None]) -> list[Chart]:
+    """Those with anything to draw."""
+    return [chart for chart in charts if chart is not None]
 
 
 def decimated(series: Series, most: int = MOST) -> tuple[list[float], list[float | None]]:

@@ -1,1 +1,1 @@
-"""The parts of a run's page, one file each: files of the run in, markup out."""
+"""What the parts of a run's page show: files of the run in, values for the template out."""

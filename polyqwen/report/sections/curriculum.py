@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from polyqwen.report.page.charts import Charts, Lane
-from polyqwen.report.page.markup import Html, tag
+from polyqwen.report.page.charts import Chart, Charts, Lane
 from polyqwen.runs.history import Series, by_task
 from polyqwen.runs.run_folder import RunFolder
 
@@ -11,11 +10,11 @@ POINTS = 300
 BLUE, GREY, RED, AMBER = "#0072B2", "#8A94A3", "#D62728", "#B8860B"
 
 
-def timeline(run: RunFolder, charts: Charts) -> list[Html]:
+def timeline(run: RunFolder, charts: Charts) -> Chart | None:
     """Shares of a step's rows over the run, phases named, events below."""
     curriculum = run.curriculum
     if curriculum is None:
-        return []
+        return None
     start, stop = curriculum.start_step, curriculum.total_steps
     shares = curriculum.share_table(start, stop)  # (S, T)
     steps = _steps(start, stop, run.switches)
@@ -26,7 +25,7 @@ def timeline(run: RunFolder, charts: Charts) -> list[Html]:
     phases = [p for p in curriculum.phases if p.stop > start]
     told = "; ".join(f"{p.name} from step {max(p.start, start)} to {p.stop}" for p in phases)
     note = f"Target shares of each step's rows: {told}."
-    chart = charts.lines(
+    return charts.lines(
         "Shares of the tasks over the run",
         series,
         note,
@@ -36,7 +35,6 @@ def timeline(run: RunFolder, charts: Charts) -> list[Html]:
         bands=[[p.name, max(p.start, start), p.stop] for p in phases],
         lanes=_lanes(run, start, stop),
     )
-    return [tag("div", chart, cls="grid")]
 
 
 def _steps(start: int, stop: int, switches: list[int]) -> list[int]:

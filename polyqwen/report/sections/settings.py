@@ -1,53 +1,53 @@
-"""The configuration, to be searched, and the machine."""
+"""The top of the page, the configuration, and the machine."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from polyqwen.report.page.markup import Html, table, tag
+from polyqwen.report.format_values import duration, is_number, yaml_text
 from polyqwen.runs.run_folder import RunFolder
+from polyqwen.runs.scores import score
 
 
-def configuration(run: RunFolder) -> list[Html]:
+def summary(run: RunFolder) -> dict[str, Any]:
+    """One sentence, and tiles of the figures one looks for first."""
+    model, weighting = (class_of(run, key) for key in ("model.encoder", "weighting"))
+    parts = [f"{len(run.tasks)} tasks: {', '.join(run.tasks)}", model, weighting]
+    parts += [f"seed {run.settings.get('seed')}"]
+    tiles = {name: value for name, value in _figures(run).items() if value}
+    return {"note": " · ".join(filter(None, parts)), "tiles": tiles}
+
+
+def _figures(run: RunFolder) -> dict[str, str]:
+    trained, untrained = (score(run, run.tested_tasks, of) for of in ("trained", "untrained"))
+    rows, step = run.last("throughput/rows_per_second"), run.timing.get("seconds_per_step")
+    skipped = run.last("train/skipped_steps")
+    last = max((series.steps[-1] for series in run.history.values()), default=0)
+    return {
+        "test score, mean of tasks": f"{trained:.3f}" if is_number(trained) else "",
+        "the same before training": f"{untrained:.3f}" if is_number(untrained) else "",
+        "optimizer steps": f"{last:,}" if last else "",
+        "time to fit": duration(run.timing["fit_seconds"]) if run.timing.get("fit_seconds") else "",
+        "median step": f"{1000 * step:,.0f} ms" if step else "",
+        "rows per second, at the end": f"{rows:,.0f}" if rows else "",
+        "skipped steps": f"{int(skipped or 0)}",
+    }
+
+
+def class_of(run: RunFolder, key: str) -> str:
+    """The class that a node of the configuration makes; empty where it names none."""
+    parts = str(run.settings.get(f"{key}._target_", "")).split(".")
+    return next((part for part in parts if part[:1].isupper()), "")
+
+
+def configuration(run: RunFolder) -> dict[str, Any]:
     """Every value by its key; what the command line gave stands first and is marked."""
     given = {item.lstrip("+~").partition("=")[0] for item in run.overrides}
-    command = f"python train.py {' '.join(run.overrides)}".strip()
-    return [tag("p", "Started with ", tag("code", command)), searchable(run.settings, given)]
+    keys = sorted(run.settings, key=lambda key: (key not in given, key))
+    return {
+        "command": f"python train.py {' '.join(run.overrides)}".strip(),
+        "lines": [(key, yaml_text(run.settings[key]), key in given) for key in keys],
+    }
 
 
-def searchable(settings: Mapping[str, Any], marked: set[str] = frozenset()) -> Html:  # type: ignore[assignment]
-    """A table with a field that filters it."""
-    rows = []
-    for key in sorted(settings, key=lambda key: (key not in marked, key)):
-        cells = tag("td", tag("code", _breakable(key))), tag("td", tag("code", told(settings[key])))
-        rows.append(tag("tr", *cells, cls="chosen" if key in marked else None))
-    field = tag(
-        "input",
-        type="search",
-        placeholder="filter: words of key or value",
-        aria_label="Filter the configuration",
-        data_filters="settings",
-    )
-    body = tag("table", tag("tbody", *rows), id="settings", cls="settings")
-    shown = tag(
-        "details", tag("summary", f"{len(rows)} values"), field, tag("div", body, cls="wide")
-    )
-    return shown
-
-
-def _breakable(key: str) -> list[object]:
-    """A long key may be broken after its dots."""
-    parts = key.split(".")
-    pieces: list[object] = [piece for part in parts[:-1] for piece in (f"{part}.", tag("wbr"))]
-    return [*pieces, parts[-1]]
-
-
-def told(value: Any) -> str:
-    """As in YAML."""
-    words = {True: "true", False: "false", None: "null"}
-    return words[value] if isinstance(value, bool) or value is None else str(value)
-
-
-def environment(run: RunFolder) -> list[Html]:
+def environment(run: RunFolder) -> list[list[str]]:
     """What trained the model, as far as it was kept."""
-    lines = [[name, told(value)] for name, value in run.environment.items()]
-    return [table(["", ""], lines, left=2)] if lines else []
+    return [[name, yaml_text(value)] for name, value in run.environment.items()]

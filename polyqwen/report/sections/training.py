@@ -1,8 +1,9 @@
-"""Losses and their parts, validation metrics, the embedding space, schedules."""
+"""Losses and their parts, validation metrics, the embedding space, schedules, speed, health."""
+
+from typing import Any
 
 from polyqwen.report.curves import LABELS, SIZES
-from polyqwen.report.page.charts import Charts, grid
-from polyqwen.report.page.markup import Html, tag
+from polyqwen.report.page.charts import Chart, Charts, drawn
 from polyqwen.runs.history import Series, by_metric, by_task
 from polyqwen.runs.run_folder import RunFolder
 
@@ -16,27 +17,23 @@ HINTS = {
 }
 
 
-def losses(run: RunFolder, charts: Charts) -> list[Html]:
+def losses(run: RunFolder, charts: Charts) -> dict[str, list[Chart]] | None:
     """All tasks together, then each with its parts; scalars are means of a window."""
     own = by_task(run.history, "train/loss")
-    relative = _relative(run, own)
-    total = run.history.get("train/loss")
+    known = "1 is a model that knows nothing"
     first = [
         charts.lines("Loss of each task", own, "before weighting", smooth=True),
-        charts.lines(
-            "Loss relative to chance", relative, "1 is a model that knows nothing", smooth=True
-        ),
-        charts.lines("Total", {"total": total} if total else {}, "weights included", smooth=True),
+        charts.lines("Loss relative to chance", _relative(run, own), known, smooth=True),
+        charts.lines("Total", _one(run, "train/loss", "total"), "weights included", smooth=True),
     ]
-    parts = []
-    for task in own:
-        pieces = by_task(run.history, f"train/loss/{task}")
-        if len(pieces) > 1:
-            parts.append(charts.lines(f"{task}: parts of its loss", pieces, smooth=True))
-    shown = [grid(first)]
-    if any(parts):
-        shown.append(tag("details", tag("summary", "Parts of the losses"), grid(parts)))
-    return [item for item in shown if item]
+    parts = {task: by_task(run.history, f"train/loss/{task}") for task in own}
+    apart = [
+        charts.lines(f"{task}: parts of its loss", pieces, smooth=True)
+        for task, pieces in parts.items()
+        if len(pieces) > 1
+    ]
+    shown = {"charts": drawn(first), "parts": drawn(apart)}
+    return shown if any(shown.values()) else None
 
 
 def _relative(run: RunFolder, own: dict[str, Series]) -> dict[str, Series]:
@@ -54,30 +51,29 @@ def _relative(run: RunFolder, own: dict[str, Series]) -> dict[str, Series]:
     return found
 
 
-def validation(run: RunFolder, charts: Charts) -> list[Html]:
+def validation(run: RunFolder, charts: Charts) -> list[Chart]:
     """Every metric of the validation rows over the run, best known first."""
     return _metrics(run, charts, "val")
 
 
-def space(run: RunFolder, charts: Charts) -> list[Html]:
+def space(run: RunFolder, charts: Charts) -> list[Chart]:
     """What the embeddings look like as a cloud."""
     return _metrics(run, charts, "space")
 
 
-def _metrics(run: RunFolder, charts: Charts, prefix: str) -> list[Html]:
+def _metrics(run: RunFolder, charts: Charts, prefix: str) -> list[Chart]:
     metrics = by_metric(run.history, prefix)
     order = [name for name in LABELS if name in metrics]
     order += sorted(set(metrics) - set(LABELS) - set(SIZES))
-    score = run.history.get(f"{prefix}/score")
-    figures = [charts.lines("Score, mean of tasks", {"score": score} if score else {})]
+    score = _one(run, f"{prefix}/score", "score")
+    figures = [charts.lines("Score, mean of tasks", score)]
     figures += [
         charts.lines(LABELS.get(name, name), metrics[name], HINTS.get(name, "")) for name in order
     ]
-    shown = grid(figures)
-    return [shown] if shown else []
+    return drawn(figures)
 
 
-def schedules(run: RunFolder, charts: Charts) -> list[Html]:
+def schedules(run: RunFolder, charts: Charts) -> list[Chart]:
     """What callbacks set from outside."""
     found = by_task(run.history, "schedule")
     rates = {name.removeprefix("lr_"): s for name, s in found.items() if name.startswith("lr_")}
@@ -87,5 +83,35 @@ def schedules(run: RunFolder, charts: Charts) -> list[Html]:
         for name, series in found.items()
         if not name.startswith("lr_")
     ]
-    shown = grid(figures)
-    return [shown] if shown else []
+    return drawn(figures)
+
+
+def health(run: RunFolder, charts: Charts) -> dict[str, Any] | None:
+    """Throughput, gradient norms beside the clip, and skipped steps."""
+    rows, seconds = "throughput/rows_per_second", "throughput/seconds_per_step"
+    norm, clip = "train/gradient_norm", "schedule/gradient_clip"
+    norms = _one(run, norm, "gradient norm") | _one(run, clip, "gradient clip")
+    loading = "loading included, validation not"
+    cut = "before clipping; above the clip it is cut"
+    figures = [
+        charts.lines("Rows per second", _one(run, rows, "rows per second"), zero=True),
+        charts.lines(
+            "Seconds per step", _one(run, seconds, "seconds per step"), loading, zero=True
+        ),
+        charts.lines("Gradient norm", norms, cut, zero=True),
+    ]
+    return {"charts": drawn(figures), "skipped": _skipped(run)} if run.history else None
+
+
+def _skipped(run: RunFolder) -> str:
+    series = run.history.get("train/skipped_steps")
+    if not series:
+        return "No step was skipped: every gradient norm was finite."
+    first = ", ".join(map(str, series.steps[:20])) + (", …" if len(series.steps) > 20 else "")
+    return f"Skipped for a gradient norm that was not finite: {int(series.values[-1])} ({first})."
+
+
+def _one(run: RunFolder, key: str, name: str) -> dict[str, Series]:
+    """A series under the name that the legend gives it; nothing if it was not logged."""
+    series = run.history.get(key)
+    return {name: series} if series else {}

@@ -1,12 +1,11 @@
 """The tasks' weights, and why they moved: what the strategy saw at each update."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import Any
 
-from polyqwen.report.page.charts import Charts, grid
-from polyqwen.report.page.markup import Html, table, tag
-from polyqwen.report.sections.results import number
-from polyqwen.report.sections.summary import class_of
+from polyqwen.report.format_values import number
+from polyqwen.report.page.charts import Chart, Charts, drawn
+from polyqwen.report.sections.settings import class_of
 from polyqwen.runs.history import by_task
 from polyqwen.runs.run_folder import RunFolder
 from polyqwen.weighting.weight_update import WeightUpdate
@@ -23,25 +22,26 @@ SEEN = {
 }
 
 
-def weights(run: RunFolder, charts: Charts) -> list[Html]:
+def weights(run: RunFolder, charts: Charts) -> dict[str, Any] | None:
     """Weights as applied, the strategy's view, and every update with its reason."""
     applied = by_task(run.history, "weight")
     share = by_task(run.history, "train/share")
     if not applied:
-        return []
-    name = class_of(run, "weighting")
+        return None
     figures = [
         charts.lines("Weight as applied", applied, "λ · boost", zero=True),
         charts.lines("Share of the total loss", share, zero=True, smooth=True),
     ]
-    shown = [tag("p", f"Strategy: {name}. ", _why(run.updates), cls="note"), grid(figures)]
-    seen = grid(_seen(run, charts))
-    if seen:
-        shown += [tag("h3", "What the strategy saw"), seen]
-    return [*shown, *_updates(run.updates)]
+    return {
+        "strategy": class_of(run, "weighting"),
+        "ways": _ways(run.updates),
+        "charts": drawn(figures),
+        "seen": _seen(run, charts),
+        "updates": [_update(update) for update in _chosen(run.updates)],
+    }
 
 
-def _why(updates: Sequence[WeightUpdate]) -> list[Html]:
+def _ways(updates: Sequence[WeightUpdate]) -> list[str]:
     """Each task's way in one clause, with its largest step."""
     lines = []
     for task in updates[0].old if updates else ():
@@ -54,11 +54,11 @@ def _why(updates: Sequence[WeightUpdate]) -> list[Html]:
             loss = update.mean_losses.get(task)
             because = "" if loss is None else f", when its mean loss was {loss:.3f}"
             way += f"; most at step {update.step} (× {ratio:.2f}{because})"
-        lines.append(tag("br") + tag("span", way))
-    return [Html(line) for line in lines]
+        lines.append(way)
+    return lines
 
 
-def _seen(run: RunFolder, charts: Charts) -> list[Html]:
+def _seen(run: RunFolder, charts: Charts) -> list[Chart]:
     """Everything that updates log by task; known names first, in the order of the table above."""
     found = {key.split("/")[1] for key in run.history if key.startswith("weighting/")}
     order = [name for name in SEEN if name in found] + sorted(found - set(SEEN))
@@ -66,18 +66,7 @@ def _seen(run: RunFolder, charts: Charts) -> list[Html]:
     for name in order:
         title, note = SEEN.get(name, (name.replace("_", " "), ""))
         figures.append(charts.lines(title, by_task(run.history, f"weighting/{name}"), note))
-    return figures
-
-
-def _updates(updates: Sequence[WeightUpdate]) -> list[Html]:
-    if not updates:
-        return []
-    shown = _chosen(updates)
-    some = (
-        "" if len(shown) == len(updates) else f"{len(shown)} of {len(updates)}, the largest moves"
-    )
-    heading = tag("h3", "Every update" if not some else f"Updates ({some})")
-    return [heading, *(_update(update) for update in shown)]
+    return drawn(figures)
 
 
 def _chosen(updates: Sequence[WeightUpdate]) -> list[WeightUpdate]:
@@ -95,12 +84,9 @@ def _size(update: WeightUpdate) -> float:
     )
 
 
-def _update(update: WeightUpdate) -> Html:
-    moves = [_move(task, old, update.new[task]) for task, old in update.old.items()]
-    changed: list[object] = [move for move in moves if move] or ["no weight moved"]
-    head = tag("summary", tag("b", f"step {update.step}"), " ", *_spaced(changed))
+def _update(update: WeightUpdate) -> dict[str, Any]:
+    """What moved, why, and a table of what the strategy knew of each task."""
     causes = list(update.causes)
-    heads = ["task", "weight", "mean loss", "relative", "rows", *causes, "note"]
     lines = [
         [
             task,
@@ -113,19 +99,15 @@ def _update(update: WeightUpdate) -> Html:
         ]
         for task, old in update.old.items()
     ]
-    reason = tag("p", update.reason, cls="note")
-    return tag("details", head, reason, table(heads, lines), cls="update")
-
-
-def _move(task: str, old: float, new: float) -> Html | None:
-    if abs(new - old) < MOVED * max(abs(old), 1e-9):
-        return None
-    up = new > old
-    return tag("span", f"{task} {new:.3f} {'↑' if up else '↓'}", cls="good" if up else "bad")
-
-
-def _spaced(parts: Sequence[object]) -> list[object]:
-    spaced: list[object] = [parts[0]]
-    for _, part in pairwise(parts):
-        spaced += [" · ", part]
-    return spaced
+    moves = [
+        (task, update.new[task], update.new[task] > old)
+        for task, old in update.old.items()
+        if abs(update.new[task] - old) >= MOVED * max(abs(old), 1e-9)
+    ]
+    return {
+        "step": update.step,
+        "reason": update.reason,
+        "moves": moves,
+        "headings": ["task", "weight", "mean loss", "relative", "rows", *causes, "note"],
+        "lines": lines,
+    }
