@@ -101,9 +101,11 @@ def _words(
         warnings=warnings,
         notes=notes_of(board, manifest.get("jobs")),
         settings={
-            name: " ".join(
-                planned.get(name) or [f"{k}={v}" for k, v in own[0].compared_overrides.items()]
-            )
-            for name, own in variants.items()
+            row.name: " ".join(planned.get(row.name) or _settings(variants[row.name][0]))
+            for row in board.rows
         },
     )
+
+
+def _settings(run: RunFolder) -> list[str]:
+    return [f"{key}={value}" for key, value in run.compared_overrides.items()]
