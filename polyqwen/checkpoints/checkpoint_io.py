@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from polyqwen.atomic_files import atomic_write
 from polyqwen.checkpoints.settings_diff import RUN
@@ -139,21 +140,9 @@ def _room(path: Path, checkpoint: dict[str, Any]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        needed = sum(tensor.nbytes for tensor in tensors_in(checkpoint))
+        needed = sum(x.nbytes for x in tree_leaves(checkpoint) if isinstance(x, Tensor))
         free = shutil.disk_usage(path.parent).free
         raise OSError(
             f"cannot save {path}: {error.strerror}; it needs {needed:,} bytes, {free:,} are free; "
             "checkpoints saved before are untouched: make room, then go on with resume=auto"
         ) from error
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors of a nested value."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)

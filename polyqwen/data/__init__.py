@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from polyqwen.data.rows.sources import GeneratedSource as GeneratedSource
     from polyqwen.data.rows.sources import HubSource as HubSource
     from polyqwen.data.rows.task import Task as Task
-    from polyqwen.data.sampling.adaptive import AdaptiveSampling as AdaptiveSampling
     from polyqwen.data.sampling.batches import MicroBatchSampler as MicroBatchSampler
     from polyqwen.data.sampling.curriculum import Curriculum as Curriculum
+    from polyqwen.data.sampling.curriculum import staged as staged
     from polyqwen.data.sampling.curriculum import two_phase as two_phase
     from polyqwen.data.sampling.sampler import StepSampler as StepSampler
+    from polyqwen.data.sampling.shares import AdaptiveSampling as AdaptiveSampling
     from polyqwen.data.sampling.shares import BySize as BySize
     from polyqwen.data.sampling.shares import RoundRobin as RoundRobin
     from polyqwen.data.sampling.shares import Shares as Shares
-    from polyqwen.data.sampling.staged import staged as staged
     from polyqwen.data.tokens import Tokens as Tokens
 
 __all__, __getattr__, __dir__ = lazy_names(__name__)

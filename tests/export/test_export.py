@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
 
+import polyqwen
 from polyqwen import EmbeddingModel
 from polyqwen.app.commands.export import export
 from polyqwen.export.folder import write_sums
@@ -69,7 +70,7 @@ def test_pictures_and_texts_come_out_equal_everywhere(
     exported: Callable[..., tuple[EmbeddingModel, Path]], pictures: list[Any], option: str
 ) -> None:
     model, folder = exported(*EXTRA.get(option, ()), option, "data.max_visual_tokens=40")
-    again = EmbeddingModel.load(folder, device="cpu")
+    again = polyqwen.load(folder, device="cpu")
     theirs = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
     both = [{"text": "what is it?", "image": picture} for picture in pictures]
     for task in model.tasks:

@@ -30,7 +30,7 @@ def run(configure: Configure, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(run: Path) -> EmbeddingModel:
-    return EmbeddingModel.load(run, device="cpu")
+    return polyqwen.load(run, device="cpu")
 
 
 @pytest.fixture

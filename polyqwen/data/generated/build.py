@@ -29,7 +29,7 @@ TASKS = ("text_pair", "ocr", "vqa_single", "vqa_multi", "instruction", "text_lab
 Row = dict[str, Any]
 
 
-class _Content:
+class _UsedUp:
     """What rows have used up, over all tasks and splits, so that splits share nothing."""
 
     def __init__(self, rows: int) -> None:
@@ -123,7 +123,7 @@ def generate(root: Path, *, seed: int = 0, train_rows: int = 4000, eval_rows: in
     if root.exists() and not ours and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f"{root} is not empty and not generated: give another folder")
 
-    content = _Content(train_rows + 2 * eval_rows)
+    content = _UsedUp(train_rows + 2 * eval_rows)
     place = root.absolute()
     made = place.with_name(f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}")
     made.mkdir(parents=True)

@@ -23,7 +23,11 @@ FILE = b"ARROW1"  # begins Arrow's file format; the stream format has no such ma
 
 
 class BatchReader(ABC):
-    """Rows out of record batches."""
+    """Rows out of record batches.
+
+    Raises:
+        ValueError: nothing is there; while reading, for a file that is damaged or cut short.
+    """
 
     @abstractmethod
     def _batches(self) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -41,9 +45,6 @@ class ArrowReader(BatchReader):
 
     Args:
         path: the file or folder.
-
-    Raises:
-        ValueError: nothing is there; while reading, for a file that is damaged or cut short.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,9 +103,6 @@ class ParquetReader(BatchReader):
 
     Args:
         path: the file or folder.
-
-    Raises:
-        ValueError: nothing is there; while reading, for a file that is damaged or cut short.
     """
 
     def __init__(self, path: Path) -> None:
