@@ -18,6 +18,7 @@ INTERRUPTED = tuple(128 + number for number in FORWARDED)  # exit statuses
 RUN = 1  # exit status of a run that failed
 PATIENCE = 2.0  # seconds for a rank that failed to end by itself
 GRACE = 5.0  # seconds between asking processes to end and ending them
+WORKER = ("-m", "polyqwen.app.worker")  # one rank; the configuration's file follows
 LAUNCHER = "POLYQWEN_LAUNCHER"  # process number of the launcher, for its ranks
 
 
@@ -69,7 +70,7 @@ def launch(cfg: DictConfig, processes: int) -> None:
 
 def _start(config: Path, environment: dict[str, str], rank: int) -> "subprocess.Popen[bytes]":
     """One rank, in a process group of its own: Ctrl-C reaches us alone, and we hand it on once."""
-    command = [sys.executable, "-m", "polyqwen.app.worker", str(config)]
+    command = [sys.executable, *WORKER, str(config)]
     if rank == 0:
         return subprocess.Popen(command, env=environment, process_group=0)
     with _log_file(config.parent, rank).open("wb") as log:

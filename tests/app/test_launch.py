@@ -15,6 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from polyqwen.app.launch import launch
 from polyqwen.build.processes import device_count
 from tests.app.test_train import SMALL, run
 from tests.conftest import ROOT, Configure
@@ -177,6 +178,44 @@ def test_a_rank_whose_launcher_is_gone_already_ends_at_once() -> None:
         command = [sys.executable, "-c", program.format(parent)]
         codes.append(subprocess.run(command, cwd=ROOT, check=False).returncode)
     assert codes == [0, -signal.SIGTERM]
+
+
+FAILING = """
+import os, sys, time
+from pathlib import Path
+def note(text):
+    Path(sys.argv[1]).with_name(f"rank_{os.environ['RANK']}.error").write_text(text)
+if os.environ["RANK"] == "1":
+    note("a picture cannot be read")
+    time.sleep(LINGER)
+    sys.exit(1)
+while not Path(sys.argv[1]).with_name("rank_1.error").exists():
+    time.sleep(0.01)
+time.sleep(LOST)
+note("connection closed by peer")
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("linger", "lost"), [(1.5, 0.2), (300.0, 300.0)], ids=["ends last", "hangs as it ends"]
+)
+def test_the_first_rank_to_fail_is_named_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    linger: float,
+    lost: float,
+) -> None:
+    program = FAILING.replace("LINGER", str(linger)).replace("LOST", str(lost))
+    monkeypatch.setattr("polyqwen.app.launch.WORKER", ("-c", program))
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as ended:
+        launch(OmegaConf.create({"run_dir": str(tmp_path)}), 2)
+    assert ended.value.code == 1 and time.monotonic() - start < 15
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: rank 1 failed: a picture cannot be read (all of it: ")
+    assert not working_for(tmp_path)
 
 
 def test_a_second_signal_ends_at_once(folder: Path, cache: Path, tmp_path: Path) -> None:
