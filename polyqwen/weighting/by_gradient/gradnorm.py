@@ -32,7 +32,9 @@ class GradNorm(NormalizedWeighting):
         optimizer: "adam" (steps of about ``lr``, whatever the size of gradients) or "sgd" (the
             plain rule, ``lr`` in units of weight per norm).
         floor: least weight before scaling, in (0, 1).
-        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" the weights drift.
+        normalize: "sum_to_T" (paper) scales the weights of tasks that took part to sum to their
+            number; "none" lets them drift.
+        shared: the other arguments of `NormalizedWeighting`.
 
     Raises:
         ValueError: an argument is out of range.

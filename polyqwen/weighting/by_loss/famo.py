@@ -24,7 +24,8 @@ class FAMO(NormalizedWeighting):
         learning_rate: of ξ, > 0.
         decay: of ξ towards 0, >= 0.
         second_forward: whether to look at the same rows again.
-        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" the weights sum to 1.
+        normalize: "sum_to_T", or "none" for weights that sum to 1.
+        shared: the other arguments of `NormalizedWeighting`.
     """
 
     in_step = True

@@ -11,8 +11,10 @@ class GeometricLossStrategy(NormalizedWeighting):
     """Minimises the geometric mean of the losses (GLS; Chennupati et al., 2019, arXiv 1904.08492).
 
     ``GLS = (Π_t l_t)^(1/T)``, whose gradient is that of ``Σ_t λ_t l_t`` with
-    ``λ_t = GLS / (T · l_t)``: every loss counts by its *relative* change, whatever its scale. With
-    ``normalize`` "none" the weights are exactly these.
+    ``λ_t = GLS / (T · l_t)``: every loss counts by its *relative* change, whatever its scale.
+
+    Args:
+        normalize: "sum_to_T", or "none" for the exact gradient of GLS.
     """
 
     in_step = True

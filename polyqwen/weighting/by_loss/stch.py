@@ -23,8 +23,8 @@ class SmoothTchebycheff(NormalizedWeighting):
     Args:
         mu: smoothness μ, > 0; the paper tries 0.01 to 1.
         warmup: steps of each task before its nadir is known, >= 1.
-        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" weights are T times
-            the exact gradient.
+        normalize: "sum_to_T", or "none" for T times the exact gradient.
+        shared: the other arguments of `NormalizedWeighting`.
     """
 
     in_step = True

@@ -26,8 +26,9 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
         alpha_range: > 1.
         beta_rate: η_β, in [0, 1).
         beta_bounds: smallest and largest β.
-        shared: arguments of `StrategicTaskWeighting`; ``alpha`` holds the first factors, and the
-            learned factor multiplies ``beta``.
+        alpha: task -> first factor, > 0.
+        beta: as in `StrategicTaskWeighting`; the learned factor multiplies it.
+        shared: the other arguments of `StrategicTaskWeighting`.
     """
 
     needs_trusted = True

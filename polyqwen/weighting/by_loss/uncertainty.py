@@ -27,8 +27,8 @@ class UncertaintyWeighting(NormalizedWeighting):
     Args:
         variant: "kendall" or "positive".
         learning_rate: of the scalars, > 0.
-        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" the
-            weights have the paper's scale.
+        normalize: "sum_to_T", or "none" for the paper's own scale.
+        shared: the other arguments of `NormalizedWeighting`.
     """
 
     needs_bounds = True

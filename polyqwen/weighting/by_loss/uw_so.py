@@ -19,7 +19,8 @@ class SoftOptimalUncertainty(NormalizedWeighting):
 
     Args:
         temperature: τ, > 0.
-        shared: arguments of `NormalizedWeighting`; with ``normalize`` "none" the weights sum to 1.
+        normalize: "sum_to_T", or "none" for weights that sum to 1.
+        shared: the other arguments of `NormalizedWeighting`.
     """
 
     in_step = True
