@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from polyqwen.config.signatures import NoSuchTarget, NotStatic, signature_of, walk
+from polyqwen.config.sources import Definition, look_up_expression
 from polyqwen.config.toplevel import CONF
 
 PAGE = CONF.parent / "docs" / "configuration.md"
@@ -33,6 +34,7 @@ ORDER = (
     "optimizer",
     *("callbacks", "trainer", "logger", "experiment", "hparams_search", "study"),
 )
+Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Meaning(NamedTuple):
@@ -158,10 +160,11 @@ def meanings(target: str) -> dict[str, Meaning]:
         parameters = signature_of(target).parameters
     except (NoSuchTarget, NotStatic):
         return {}
-    texts = _arguments(_docstring(target))
-    if target.endswith((".from_config", ".from_pretrained")):
-        texts = {**_arguments(_docstring(target.rpartition(".")[0])), **texts}
-    defaults = _defaults(target)
+    texts: dict[str, str] = {}
+    defaults: dict[str, str] = {}
+    for definition in _sources(target):
+        texts |= _arguments(ast.get_docstring(definition) or "")
+        defaults |= _defaults(definition)
     return {
         name: Meaning(
             "" if p.annotation is None else ast.unparse(p.annotation),
@@ -173,9 +176,26 @@ def meanings(target: str) -> dict[str, Meaning]:
 
 
 def _docstring(target: str) -> str:
-    found, _ = walk(target)
-    documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    return (isinstance(found.node, documented) and ast.get_docstring(found.node)) or ""
+    node = walk(target)[0].node
+    return (isinstance(node, Documented) and ast.get_docstring(node)) or ""
+
+
+def _sources(target: str) -> Iterator[Documented]:
+    """Where arguments are documented: bases of the project, the class, the target itself."""
+    found, owner = walk(target)
+    if owner is not None:
+        yield from _ancestry(owner)
+    yield from _ancestry(found)
+
+
+def _ancestry(found: Definition) -> Iterator[Documented]:
+    if isinstance(found.node, ast.ClassDef):
+        for base in found.node.bases:
+            above = look_up_expression(found.module, base)
+            if above is not None and above.module.startswith("polyqwen."):
+                yield from _ancestry(above)
+    if isinstance(found.node, Documented):
+        yield found.node
 
 
 def _arguments(docstring: str) -> dict[str, str]:
@@ -186,9 +206,8 @@ def _arguments(docstring: str) -> dict[str, str]:
     return {name.strip(): " ".join(text.split()) for name, _, text in pairs}
 
 
-def _defaults(target: str) -> dict[str, str]:
-    """Defaults of the target's own constructor, as written."""
-    node = walk(target)[0].node
+def _defaults(node: ast.AST | None) -> dict[str, str]:
+    """Defaults of a function, or of a class's own constructor, as written."""
     if isinstance(node, ast.ClassDef):
         own = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
         node = own[0] if own else None
