@@ -22,8 +22,8 @@ from polyqwen.metrics.split import SplitMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.metrics.views import name_of
 from polyqwen.report.curves import plot_curves
-from polyqwen.report.gallery import plot_gallery
-from polyqwen.report.gallery_file import write_galleries
+from polyqwen.report.gallery import write_galleries
+from polyqwen.report.gallery_image import plot_gallery
 from polyqwen.report.results_table import (
     groups_markdown,
     groups_table,

@@ -1,102 +1,122 @@
-"""A gallery small enough to be read as a thumbnail: a query's picture beside a list of texts."""
+"""Galleries as pictures: queries beside what the model found for them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageOps
 
-from polyqwen.report.figure_style import FAINT, INK, MUTED, RIGHT, WRONG, figure_style
-from polyqwen.report.gallery import GalleryRow, Result, draw_gallery
-from polyqwen.report.text_layout import display_width, drawable, text_fonts, wrap_text
+from polyqwen.atomic_files import atomic_write
+from polyqwen.report.figure_style import FAINT, INK, MUTED, RIGHT, WRONG
+from polyqwen.report.gallery import GalleryRow, Result
+from polyqwen.report.text_layout import draw_text, drawable, wrap_text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+MAX_RESULTS = 5
+LEAST_LINES = 9  # of a query's band
+WIDTH = 1400  # pixels of a file; `gallery_image` is drawn half as wide for TensorBoard
+PICTURE, STRIP = 0.31, 0.16  # of the width: a query's picture, the pictures of its results
 
-WIDTH, PICTURE_WIDTH, ROW_HEIGHT = 5.4, 1.7, 1.75  # inches
-COLUMNS = 44  # characters per line beside the picture
-LINES = 9
-FONT = 9.5  # points
+Line = tuple[str, str]  # text, color
 
 
-def gallery_image(rows: Sequence[GalleryRow], title: str, width: int = 700) -> NDArray[np.uint8]:
+def plot_gallery(rows: Sequence[GalleryRow], out: Path, title: str = "") -> Path:
+    """Writes `gallery_image` as a PNG of many letters per line, and returns where.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    image = gallery_image(rows, title, WIDTH, font=17)
+    with atomic_write(Path(out)) as temporary:
+        image.save(temporary, "PNG")
+    return Path(out)
+
+
+def gallery_image(
+    rows: Sequence[GalleryRow], title: str = "", width: int = 700, font: int = 14
+) -> Image.Image:
     """One band per query: its picture; question, answer and rank; results, ✓ right or ✗ wrong.
 
-    TensorBoard shows images a third of the window wide, where the grid of `plot_gallery` would be
-    too small to read. Results with pictures need that grid, twice as wide.
+    Pictures of results stand below their texts in frames, green or red. TensorBoard shows images a
+    third of the window wide; at the default sizes the letters can be read there.
 
     Args:
-        rows: queries, at least one.
+        rows: queries, at least one; at most ``MAX_RESULTS`` results of each are drawn.
         title: one line above them.
         width: pixels.
+        font: size of the letters in pixels.
 
-    Returns:
-        (height, width, 3).
+    Raises:
+        ValueError: there are no rows.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     if not rows:
         raise ValueError("rows is empty: a gallery needs at least one query")
-    pictures = any(Result(*result).image is not None for row in rows for result in row["results"])
-    with figure_style(text_fonts()):
-        figure = draw_gallery(rows, title) if pictures else _draw_list(rows, title)
-        figure.set_dpi((1 + pictures) * width / figure.get_figwidth())
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        drawn: NDArray[Any] = np.asarray(canvas.buffer_rgba())
-        return drawn[..., :3].copy()
+    line, left = round(1.4 * font), font // 2
+    beside = round(PICTURE * width) if any(row["query_image"] for row in rows) else 0
+    strip = round(STRIP * width) if any(_result_pictures(row) for row in rows) else 0
+    texts = [_lines(row, int((width - beside - 2 * left) / (0.62 * font))) for row in rows]
+    text_height = line * max(LEAST_LINES, *map(len, texts))
+    band = text_height + strip + 2 * left
+    top = line + 2 * left if title else 0
+    image = Image.new("RGB", (width, top + band * len(rows)), "white")
+    draw = ImageDraw.Draw(image)
+    draw_text(draw, (left, left), drawable(title), font, INK)
+    for row, lines in zip(rows, texts, strict=True):
+        draw.line((0, top, width, top), FAINT, 2)
+        if row["query_image"] is not None:
+            _paste(image, row["query_image"], (left, top + left, beside - left, band - 2 * left))
+        for i, (text, color) in enumerate(lines):
+            draw_text(draw, (beside + left, top + left + i * line), text, font, color)
+        at = (beside + left, top + left + text_height, width - left, top + band - left)
+        _draw_results(image, row, at, font)
+        top += band
+    return image
 
 
-def _draw_list(rows: Sequence[GalleryRow], title: str) -> "Figure":
-    from matplotlib.figure import Figure
-
-    height = ROW_HEIGHT * len(rows) + 0.3
-    figure = Figure(figsize=(WIDTH, height))
-    figure.text(0.02, 1 - 0.08 / height, drawable(title), va="top", fontweight="bold")
-    for i, row in enumerate(rows):
-        bottom = (len(rows) - 1 - i) * ROW_HEIGHT / height
-        _draw_band(figure, row, bottom, ROW_HEIGHT / height)
-    return figure
-
-
-def _draw_band(figure: "Figure", row: GalleryRow, bottom: float, height: float) -> None:
-    band = figure.add_axes((0, bottom, 1, height))
-    band.set_axis_off()
-    band.axhline(1, color=FAINT, linewidth=2)
-    left = 0.02
-    if row["query_image"] is not None:
-        picture = figure.add_axes(
-            (0.02, bottom + 0.06 * height, PICTURE_WIDTH / WIDTH - 0.02, 0.88 * height)
-        )
-        picture.set_axis_off()
-        picture.imshow(np.asarray(row["query_image"].convert("RGB")), interpolation="antialiased")
-        left += PICTURE_WIDTH / WIDTH
-    _write_lines(band, left, _lines(row))
-
-
-def _lines(row: GalleryRow) -> list[tuple[str, str]]:
-    """Lines of text with their colours, at most ``LINES``."""
-    answer = "→ " + row["answer_text"]
+def _lines(row: GalleryRow, columns: int) -> list[Line]:
+    """The texts of a band, wrapped."""
     blocks = [
         (row["query_text"], INK, 3),
-        (answer, RIGHT, 1),
+        ("→ " + row["answer_text"], RIGHT, 2),
         (row.get("answer_note", ""), MUTED, 1),
     ]
-    for result in row["results"]:
-        shown = Result(*result)
-        mark, colour = ("✓", RIGHT) if shown.correct else ("✗", WRONG)
-        blocks.append((f"{mark} {shown.cosine:.2f} {shown.text}", colour, 1))
-    lines = [
-        (line, colour)
-        for text, colour, most in blocks
-        for line in wrap_text(drawable(text), COLUMNS, most).split("\n")
-        if display_width(line)
+    for result in _results(row):
+        mark, color = ("✓", RIGHT) if result.correct else ("✗", WRONG)
+        blocks.append((f"{mark} {result.cosine:.3f} {result.text}", color, 1))
+    return [
+        (line, color)
+        for text, color, most in blocks
+        for line in wrap_text(drawable(text), columns, most).split("\n")
+        if line
     ]
-    return lines[:LINES]
 
 
-def _write_lines(band: "Axes", left: float, lines: Sequence[tuple[str, str]]) -> None:
-    for i, (line, colour) in enumerate(lines):
-        y = 0.95 - i * 0.9 / LINES
-        band.text(left, y, line, transform=band.transAxes, fontsize=FONT, color=colour, va="top")
+def _draw_results(
+    image: Image.Image, row: GalleryRow, box: tuple[int, int, int, int], font: int
+) -> None:
+    """Pictures of the results, best first, each in a frame under its place."""
+    left, top, right, bottom = box
+    width = (right - left) // MAX_RESULTS
+    draw = ImageDraw.Draw(image)
+    for place, result in enumerate(_results(row)):
+        if result.image is None:
+            continue
+        x = left + place * width
+        mark, color = ("✓", RIGHT) if result.correct else ("✗", WRONG)
+        draw_text(draw, (x, top), f"{mark} {place + 1}", font, color)
+        frame = (x, top + round(1.4 * font), x + width - font // 2, bottom)
+        _paste(image, result.image, (frame[0], frame[1], frame[2] - x, bottom - frame[1]))
+        draw.rectangle(frame, outline=color, width=2)
+
+
+def _paste(image: Image.Image, picture: Image.Image, box: tuple[int, int, int, int]) -> None:
+    """A picture as large as fits a box (left, top, width, height), in its middle."""
+    left, top, width, height = box
+    small = ImageOps.contain(picture.convert("RGB"), (width, height))
+    image.paste(small, (left + (width - small.width) // 2, top + (height - small.height) // 2))
+
+
+def _results(row: GalleryRow) -> list[Result]:
+    return [Result(*result) for result in row["results"][:MAX_RESULTS]]
+
+
+def _result_pictures(row: GalleryRow) -> bool:
+    return any(result.image is not None for result in _results(row))

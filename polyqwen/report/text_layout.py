@@ -2,7 +2,13 @@
 
 import unicodedata
 from functools import cache
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
 
 CJK_FONTS = (
     "Noto Sans CJK SC",
@@ -37,11 +43,21 @@ def text_fonts() -> tuple[str, ...]:
 
 
 @cache
-def _known_characters() -> frozenset[int]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+def _characters_of(family: str) -> frozenset[int]:
+    from matplotlib.font_manager import get_font
 
-    paths = [findfont(FontProperties(family=[name])) for name in text_fonts()]
-    return frozenset().union(*[get_font(path).get_charmap() for path in paths])
+    return frozenset(get_font(_file_of(family)).get_charmap())
+
+
+def _file_of(family: str) -> str:
+    from matplotlib.font_manager import FontProperties, findfont
+
+    return str(findfont(FontProperties(family=[family])))
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    return frozenset().union(*map(_characters_of, text_fonts()))
 
 
 def drawable(text: str) -> str:
@@ -104,3 +120,33 @@ def _cut(word: str, width: int) -> list[str]:
             pieces.append("")
         pieces[-1] += character
     return pieces
+
+
+def draw_text(draw: "ImageDraw", at: tuple[float, float], text: str, size: int, color: str) -> None:
+    """Draws one line with Pillow, every character in the first font that has it.
+
+    Args:
+        draw: of the image.
+        at: where the line begins, its left upper corner.
+        text: as `drawable` leaves it.
+        size: of the letters in pixels.
+        color: such as ``#222222``.
+    """
+    x, y = at
+    for family, characters in groupby(text, _family_of):
+        run, font = "".join(characters), pillow_font(family, size)
+        draw.text((x, y + size), run, fill=color, font=font, anchor="ls")
+        x += font.getlength(run)
+
+
+def _family_of(character: str) -> str:
+    known = (name for name in text_fonts() if ord(character) in _characters_of(name))
+    return next(known, text_fonts()[0])
+
+
+@cache
+def pillow_font(family: str, size: int) -> "FreeTypeFont":
+    """A font of matplotlib's for Pillow, ``size`` in pixels."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(_file_of(family), size)

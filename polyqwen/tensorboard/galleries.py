@@ -3,14 +3,18 @@
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.metrics.choice import hardest_queries
-from polyqwen.report.gallery import GalleryRow, has_pictures
-from polyqwen.report.gallery_file import write_galleries
+from polyqwen.report.gallery import (
+    GalleryRow,
+    gallery_markdown,
+    has_pictures,
+    write_galleries,
+)
 from polyqwen.report.gallery_image import gallery_image
-from polyqwen.report.gallery_text import gallery_markdown
 from polyqwen.report.retrieval_examples import gallery_rows
 from polyqwen.training.callbacks.base import tensorboard_writers
 from polyqwen.training.module import EmbeddingModule
@@ -71,7 +75,7 @@ class Galleries(pl.Callback):
             title = f"{task}, {split}: hardest queries at step {module.step}"
             for writer in writers:
                 if has_pictures(rows):
-                    image = gallery_image(rows, title)
+                    image = np.asarray(gallery_image(rows, title))
                     writer.add_image(tag, image, module.step, dataformats="HWC")
                 else:
                     _table(writer, tag, title, gallery_markdown(rows), module.step)

@@ -2,22 +2,16 @@
 
 import json
 import shutil
-import unicodedata
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from polyqwen.atomic_files import write_text
-from polyqwen.report.text_layout import drawable, text_fonts, wrap_text
-
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
-    from PIL.ImageFont import ImageFont as BitmapFont
+from polyqwen.report.text_layout import draw_text, drawable, pillow_font, text_fonts, wrap_text
 
 COLUMNS = ("text", "task · side", "task", "side", "kind", "rank")  # the first labels points
 FOLDER, CONFIG = "projector", "projector_config.pbtxt"
@@ -155,32 +149,18 @@ def sprite(cards: "list[Image.Image]") -> Image.Image:
 def _write(card: Image.Image, text: str, size: int) -> None:
     points = max(7, size // 6)
     wrapped = wrap_text(drawable(text) or "–", max(4, int(1.65 * size / points)), 4)
-    at = (FRAME + 2, FRAME + 1)
-    ImageDraw.Draw(card).multiline_text(
-        at, wrapped, fill=TEXT, font=_font(points, _family(wrapped)), spacing=1
-    )
+    for i, line in enumerate(wrapped.split("\n")):
+        at = (FRAME + 2, FRAME + 1 + i * (points + 2))
+        draw_text(ImageDraw.Draw(card), at, line, points, TEXT)
 
 
 def _corner(draw: "ImageDraw.ImageDraw", letter: str, colour: str, size: int) -> None:
     box = max(10, size // 4)
     draw.rectangle((size - box, size - box, size - 1, size - 1), fill=colour)
     middle = (size - box / 2, size - box / 2)
-    draw.text(middle, letter, fill=PAPER, font=_font(box - 3, text_fonts()[0]), anchor="mm")
+    draw.text(middle, letter, fill=PAPER, font=pillow_font(text_fonts()[0], box - 3), anchor="mm")
 
 
 def _tint(colour: str) -> tuple[int, int, int]:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return tuple(255 - (255 - value) // 5 for value in (red, green, blue))  # type: ignore[return-value]
-
-
-def _family(text: str) -> str:
-    """The Chinese font, if there is one, for a text that has such letters."""
-    wide = any(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return text_fonts()[-1 if wide else 0]
-
-
-@cache
-def _font(points: int, family: str) -> "FreeTypeFont | BitmapFont":
-    from matplotlib.font_manager import FontProperties, findfont
-
-    return ImageFont.truetype(findfont(FontProperties(family=[family])), points)

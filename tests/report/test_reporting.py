@@ -14,9 +14,8 @@ from rich.console import Console
 from polyqwen.report import text_layout as text
 from polyqwen.report.curves import plot_curves
 from polyqwen.report.figure_style import OTHER_COLOURS, TASK_COLOURS, reduce_colours, task_colours
-from polyqwen.report.gallery import GalleryRow, Result, has_pictures, plot_gallery
-from polyqwen.report.gallery_image import gallery_image
-from polyqwen.report.gallery_text import gallery_markdown
+from polyqwen.report.gallery import GalleryRow, Result, gallery_markdown, has_pictures
+from polyqwen.report.gallery_image import gallery_image, plot_gallery
 from polyqwen.report.results_table import print_results, results_markdown, results_table, table_rows
 from polyqwen.report.similarity_histogram import plot_similarity_histogram
 from polyqwen.report.text_layout import display_width, drawable, wrap_text
@@ -239,20 +238,28 @@ def test_gallery(tmp_path: Path) -> None:
         plot_gallery([], tmp_path / "none.png")
 
 
-def test_gallery_draws_at_most_five_results(tmp_path: Path) -> None:
+def test_gallery_draws_at_most_five_results() -> None:
     row = gallery_rows()[1]
-    row["results"] = [Result(f"result {i}", None, 0.5, False) for i in range(9)]
-    with Image.open(plot_gallery([row], tmp_path / "gallery.png")) as image:
-        assert image.width == 6 * 2.5 * 150
+    results = [Result(f"result {i}", None, 0.5, False) for i in range(9)]
+    all_nine, five, four = (
+        np.asarray(gallery_image([{**row, "results": results[:count]}])) for count in (9, 5, 4)
+    )
+    assert np.array_equal(all_nine, five) and not np.array_equal(five, four)
 
 
-def test_gallery_as_an_array(tmp_path: Path) -> None:
+def test_gallery_bands_hold_pictures_texts_and_frames() -> None:
     rows = gallery_rows()
-    assert gallery_image(rows, "Results with pictures", width=600).shape[1] == 1200
+    green, red = ((0x1B, 0x7F, 0x3B), (0xC0, 0x39, 0x2B))
+    array = np.asarray(gallery_image(rows, "Results with pictures", width=600))
+    navy = (array == np.array([0, 0, 128], np.uint8)).all(axis=2)
+    assert navy[:, :180].any() and navy[:, 200:].any()  # of the query, and of its first result
+    above = (array == np.array(green, np.uint8)).all(axis=2)
+    assert above[:, 200:].sum(axis=1).max() > 50  # its frame
     rows[0] |= {"answer_note": "rank 57 of 262", "results": rows[0]["results"][1:]}
     assert has_pictures(rows) and not has_pictures(rows[1:])
-    array = gallery_image(rows, "Examples", width=600)
+    array = np.asarray(gallery_image(rows, "Examples", width=600))
     assert array.shape[1:] == (600, 3) and array.dtype == np.uint8
+    assert (array == np.array(red, np.uint8)).all(axis=2).any()
     band = array.shape[0] // 3
     navy = (array == np.array([0, 0, 128], np.uint8)).all(axis=2)
     assert navy[:band].mean() > 0.1 and not navy[band + 40 :].any()  # one query has a picture

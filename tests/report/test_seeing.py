@@ -14,8 +14,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from polyqwen.build.run import Parts, build
 from polyqwen.build.trainer import build_trainer
-from polyqwen.report.gallery import GalleryRow, Result
-from polyqwen.report.gallery_file import write_galleries
+from polyqwen.report.gallery import GalleryRow, Result, write_galleries
 from polyqwen.runs.run_folder import read_json
 from polyqwen.tensorboard.gradient_conflicts import GradientConflicts, conflict_image
 from polyqwen.tensorboard.projector import Projector
