@@ -60,9 +60,9 @@ def main() -> None:
     try:
         status = arguments.run(arguments)
     except (ValueError, OSError) as error:
-        from polyqwen.config.user_errors import told
+        from polyqwen.config.errors import user_message
 
-        text = told(error)
+        text = user_message(error)
         if text is None:
             raise
         print(f"error: {' '.join(text.split())}", file=sys.stderr)

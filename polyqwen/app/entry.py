@@ -19,14 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.atomic_files import write_text
 from polyqwen.config.check import check
-from polyqwen.config.composition_errors import COMPOSITION, explain
-from polyqwen.config.errors import ConfigError, one_line
+from polyqwen.config.composition_errors import COMPOSITION, explain, origin
+from polyqwen.config.errors import ConfigError, one_line, user_message
 from polyqwen.config.hydra_guard import guard_composition
-from polyqwen.config.origin import origin
 from polyqwen.config.resolvers import register
 from polyqwen.config.search_path import use_working_folder
 from polyqwen.config.toplevel import CONF, STUDY, Schema, schema_of
-from polyqwen.config.user_errors import told
 
 register()  # also where a launcher's process unpickles a job, and so imports this module
 FULL = "HYDRA_FULL_ERROR"
@@ -131,7 +129,7 @@ def errors_of_the_run(full: bool) -> Any:
     try:
         yield
     except Exception as error:
-        text = told(error)
+        text = user_message(error)
         if ELASTIC in os.environ:
             _tell_torchrun(error, text)
         if full or text is None:

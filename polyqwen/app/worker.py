@@ -11,8 +11,7 @@ from polyqwen.app.entry import FULL, errors_of_the_run
 from polyqwen.app.launch import LAUNCHER, error_file
 from polyqwen.app.signals import end_with_parent, exit_when_interrupted
 from polyqwen.atomic_files import write_text
-from polyqwen.config.errors import one_line
-from polyqwen.config.user_errors import told
+from polyqwen.config.errors import one_line, user_message
 
 
 def main() -> None:
@@ -36,7 +35,7 @@ def main() -> None:
 
             train(cfg)
         except Exception as error:
-            text = told(error) or f"{type(error).__name__}: {error}"
+            text = user_message(error) or f"{type(error).__name__}: {error}"
             note = path.with_name(error_file(os.environ["RANK"]))
             write_text(note, one_line(text))
             raise

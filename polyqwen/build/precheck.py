@@ -8,8 +8,7 @@ from hydra.errors import InstantiationException
 
 from polyqwen.build.instantiate import make_part, weighting_node
 from polyqwen.config.candidate_losses import LIBRARY
-from polyqwen.config.errors import ConfigError
-from polyqwen.config.user_errors import told
+from polyqwen.config.errors import ConfigError, user_message
 
 WIDTH = 8  # of the stand-in for an encoder
 SPLITS = ("train", "dev", "test")
@@ -69,7 +68,7 @@ def built(key: str, node: Mapping[str, Any], **added: Any) -> Any:
     try:
         return make_part(key, node, **added)
     except InstantiationException as error:
-        text = told(error)
+        text = user_message(error)
         if text is None:
             raise
         named = text.startswith((f"{key}.", f"{key} "))  # as in "weighting.bounds must be …"

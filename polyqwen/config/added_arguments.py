@@ -1,7 +1,8 @@
 """The arguments that the build adds to a node's own keys: read by build, check and precheck."""
 
-from fnmatch import fnmatchcase
 from typing import NamedTuple
+
+from polyqwen.config.nested import matching
 
 
 class Added(NamedTuple):
@@ -49,7 +50,4 @@ ADDED = {  # path of a node, with * for any one key
 
 def added_to(path: str) -> Added | None:
     """What the node at a dotted path gets; None for one that is built with its own keys alone."""
-    for pattern, added in ADDED.items():
-        if path.count(".") == pattern.count(".") and fnmatchcase(path, pattern):
-            return added
-    return None
+    return matching(ADDED, path)

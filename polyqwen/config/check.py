@@ -9,14 +9,17 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 
 from polyqwen.config.candidate_losses import LIBRARY, further_losses
 from polyqwen.config.errors import ConfigError, one_line, suggest
+from polyqwen.config.identity import flat_settings
+from polyqwen.config.nested import entries
 from polyqwen.config.nodes import check_nodes
 from polyqwen.config.ranges import check_ranges
-from polyqwen.config.texts import check_texts
 from polyqwen.config.toplevel import BY_TASK, FREE, Schema, check_keys, check_types
 
 NODES = ("data", "curriculum", "weighting", "large_batch", "optimizer", "trainer")
 MODEL = ("encoder", "pooling", "projection", "sharing", "tuning", "tokens")
 PARTS = ("callbacks", "logger")  # any number of nodes; null switches one off
+# what transformers takes code from, in a model's own configuration
+CODE = ("_attn_implementation", "attn_implementation", "auto_map", "trust_remote_code")
 
 
 def check(cfg: DictConfig, schema: Schema) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     except InterpolationKeyError as error:
         name = one_line(error).partition("'")[2].partition("'")[0]
         what = f"${{{name}}} stands for a key that is not there"
-        paths = dict(_paths(OmegaConf.to_container(cfg, resolve=False)))
+        paths = flat_settings(OmegaConf.to_container(cfg, resolve=False))
         where = [path for path, value in paths.items() if f"${{{name}}}" in str(value)]
         near = suggest(name, paths) if get_close_matches(name, paths) else ""
         raise ConfigError(where[0] if where else str(error.full_key), what, near) from error
@@ -63,13 +66,27 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _paths(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of everything that is no mapping."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _paths(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
+def check_texts(values: Mapping[str, Any]) -> None:
+    """Refuses texts that would be read once more, and addresses.
+
+    A ``${`` that is left would be resolved when a saved configuration is read again, after all
+    checks. A ``…://`` would make Lightning open a remote file system, or load a checkpoint from it
+    with less care than from a disk.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for path, key, value in entries(values):
+        free = path.partition(".")[0] == FREE
+        if key in CODE and not free:
+            raise ConfigError(path, "would bring code along", "leave it out")
+        for text in (key or "", value if isinstance(value, str) else ""):
+            if "${" in text:
+                what = f"still holds ${{ after it was resolved: {text!r}"
+                raise ConfigError(path, what, "write the value itself")
+            if "://" in text and not free:
+                what = f"{text!r} is an address, and nothing is opened over the network"
+                raise ConfigError(path, what, "give a local path")
 
 
 def _check_parts(values: Mapping[str, Any]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from polyqwen.config.nested import entries
+
 log = logging.getLogger(__name__)
 COMMIT = re.compile("[0-9a-f]{40}")
 KEYS = ("name", "tokenizer")  # which hold a hub id where there is a revision
@@ -27,15 +29,14 @@ def warn_of_unpinned(values: Mapping[str, Any]) -> None:
             )
 
 
-def hub_names(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, Any]]:
+def hub_names(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(dotted path of the node, name, revision) wherever the hub is asked for something."""
-    target = str(values.get("_target_", ""))
-    parent = path.rpartition(".")[0]
-    if "revision" in values or target.endswith(".from_pretrained") or parent.endswith(".datasets"):
-        for key in KEYS:
-            name = values.get(key)
-            if isinstance(name, str) and not Path(name).expanduser().exists():
-                yield path, name, values.get("revision")
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from hub_names(value, f"{path}.{key}" if path else str(key))
+    for path, _, node in entries(values):
+        if not isinstance(node, Mapping):
+            continue
+        made = str(node.get("_target_", "")).endswith(".from_pretrained")
+        if "revision" in node or made or path.rpartition(".")[0].endswith(".datasets"):
+            for key in KEYS:
+                name = node.get(key)
+                if isinstance(name, str) and not Path(name).expanduser().exists():
+                    yield path, name, node.get("revision")

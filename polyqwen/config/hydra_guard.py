@@ -9,6 +9,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.config.errors import ConfigError
+from polyqwen.config.nested import entries
 
 CORE = "hydra._internal.core_plugins"
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
@@ -72,9 +73,10 @@ def check_hydra(node: Mapping[str, Any]) -> None:
         _check_plugin(
             key, node.get(key), str(sweep.get("dir") if isinstance(sweep, Mapping) else "")
         )
-    for key, value in node.items():
-        if key != "callbacks":
-            _refuse_targets(value, f"hydra.{key}", key in PLUGINS)
+    for path, name, value in entries({k: v for k, v in node.items() if k != "callbacks"}):
+        sampler = path == "sweeper.sampler._target_" and value in SAMPLERS
+        if name == "_target_" and not sampler and path.removesuffix("._target_") not in PLUGINS:
+            raise ConfigError(f"hydra.{path}", "nothing is built here", "leave it out")
     for key in LOGGING:
         _check_logging(node.get(key), f"hydra.{key}")
     job = node.get("job")
@@ -106,18 +108,6 @@ def _check_plugin(key: str, plugin: Any, sweep_dir: str) -> None:
         raise ConfigError("hydra.sweep.dir", what, "give hydra.sweep.dir=logs/NAME")
     if not str(plugin.get("storage") or DATABASE).startswith(DATABASE):
         raise ConfigError(f"{where}.storage", "is not a file", f"give {DATABASE}FILE or null")
-
-
-def _refuse_targets(value: Any, path: str, plugin: bool = False) -> None:
-    if isinstance(value, Mapping):
-        sampler = path == "hydra.sweeper.sampler" and value.get("_target_") in SAMPLERS
-        if "_target_" in value and not plugin and not sampler:
-            raise ConfigError(f"{path}._target_", "nothing is built here", "leave it out")
-        for key, inner in value.items():
-            _refuse_targets(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            _refuse_targets(inner, f"{path}[{i}]")
 
 
 def _check_logging(value: Any, path: str) -> None:

@@ -1,44 +1,121 @@
 """Nodes with ``_target_``: what they may call, and with which keys."""
 
+import ast
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from polyqwen.config.added_arguments import NOTHING, Added, added_to
+from polyqwen.config.annotations import ANY, Annotation, Built, mismatches, read_annotation
 from polyqwen.config.errors import ConfigError, suggest
 from polyqwen.config.moved_targets import current_target
-from polyqwen.config.signatures import NoSuchTarget, NotStatic, Parameter, Signature
-from polyqwen.config.targets import NotAllowed, allowed_signature
-from polyqwen.config.values import ANY, Built, Kind, kinds_of, mismatches
+from polyqwen.config.nested import entries
+from polyqwen.config.signatures import (
+    Function,
+    NoSuchTarget,
+    NotStatic,
+    Parameter,
+    Signature,
+    signature_of,
+    walk,
+)
 
 log = logging.getLogger(__name__)
 HYDRA_KEYS = ("_target_", "_partial_")
-
-
 EXTRA = {"trainer.precision": "auto"}  # values that the build replaces
+ROOMS = (  # any class of theirs
+    "checkpoints.callbacks",
+    "data",
+    "losses",
+    "metrics",
+    "models",
+    "tensorboard",
+    "training.callbacks",
+    "weighting",
+)
+MAKERS = ("from_config", "from_pretrained")  # class methods that make an object of the class
+FUNCTIONS = (  # modules whose functions make a part, or are one
+    "polyqwen.data.sampling.curriculum",
+    "polyqwen.training.optimizer",
+    "polyqwen.training.schedules",
+)
+SINGLE = ("polyqwen.app.study.plan.Study",)
+STANDARD = ("datetime.timedelta",)  # the type of Lightning's time limits
+CALLBACKS = (  # of Lightning
+    *("DeviceStatsMonitor", "EMAWeightAveraging", "EarlyStopping", "LearningRateMonitor"),
+    *("ModelCheckpoint", "ModelSummary", "RichModelSummary", "RichProgressBar"),
+    *("StochasticWeightAveraging", "TQDMProgressBar", "ThroughputMonitor", "Timer"),
+    "WeightAveraging",
+)
+LIGHTNING = (
+    "lightning.pytorch.Trainer",
+    *(f"lightning.pytorch.callbacks.{name}" for name in CALLBACKS),
+    *(f"lightning.pytorch.loggers.{name}Logger" for name in ("CSV", "TensorBoard")),
+    *(f"lightning.pytorch.profilers.{n}Profiler" for n in ("Advanced", "PyTorch", "Simple")),
+)
+ALLOWED = (
+    "targets are public classes under "
+    f"polyqwen.* ({', '.join(ROOMS)}), named where they are defined, schedules, and Lightning's "
+    "trainer, callbacks and local loggers"
+)
 
 
-def check_nodes(values: Mapping[str, Any], path: str = "") -> None:
-    """Checks every node with ``_target_`` in a resolved configuration.
+class NotAllowed(ValueError):
+    """A target that may not be named, whether it exists or not."""
+
+
+def allowed_signature(target: str) -> Signature | None:
+    """The signature of a target that may be named; None for one outside the files that are read.
+
+    A name that a module imports is not the module's own, so no detour leads to other packages.
+
+    Raises:
+        NotAllowed: it may not be named.
+        NoSuchTarget: it might, but is not there.
+        NotStatic: it is there, and its signature cannot be read.
+    """
+    if target in STANDARD:
+        return None
+    if target in LIGHTNING:
+        return signature_of(target)
+    top = target.partition(".")[0]
+    if top == "lightning":
+        raise NotAllowed(f"{target} is not allowed; {suggest(target, LIGHTNING)}")
+    if top != "polyqwen" or any(part.startswith("_") for part in target.split(".")):
+        raise NotAllowed(f"{target} is not allowed; {ALLOWED}")
+    found, owner = walk(target)
+    named = owner or found
+    own = f"{owner.path}.{found.name}" if owner else found.path
+    if own != target:
+        raise NotAllowed(f"{target} stands for {own}, which is not allowed as a target; {ALLOWED}")
+    if not _of_an_open_kind(target, named.node, named.module, found.name if owner else None):
+        raise NotAllowed(f"{target} is not allowed; {ALLOWED}")
+    return signature_of(target)
+
+
+def _of_an_open_kind(target: str, node: ast.AST | None, module: str, method: str | None) -> bool:
+    if target in SINGLE:
+        return True
+    if isinstance(node, Function):
+        return module in FUNCTIONS
+    in_a_room = any(module.startswith(f"polyqwen.{room}.") for room in ROOMS)
+    return (
+        isinstance(node, ast.ClassDef)
+        and (in_a_room or module in FUNCTIONS)
+        and (method is None or method in MAKERS)
+    )
+
+
+def check_nodes(values: Mapping[str, Any]) -> None:
+    """Checks every node with ``_target_`` in a resolved configuration: Hydra builds them all.
 
     Raises:
         ConfigError: a target is not allowed or not there, a key is unknown, missing or given by
             the build, or a value does not fit its annotation.
     """
-    if "_target_" in values:
-        _check_node(values, path)
-    for key, value in values.items():
-        inner = f"{path}.{key}" if path else str(key)
-        _check_inside(value, inner)
-
-
-def _check_inside(value: Any, path: str) -> None:
-    """Nodes however deep in mappings and lists: Hydra builds them wherever they are."""
-    if isinstance(value, Mapping):
-        check_nodes(value, path)
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            _check_inside(item, f"{path}[{i}]")
+    for path, _, value in entries(values):
+        if isinstance(value, Mapping) and "_target_" in value:
+            _check_node(value, path)
 
 
 def _check_node(node: Mapping[str, Any], path: str) -> None:
@@ -93,9 +170,9 @@ def _check_key(
         if signature.open:
             return
         raise ConfigError(where, f"unknown key of {node['_target_']}", suggest(key, taken))
-    kinds = kinds_of(taken[key].annotation, taken[key].module) or ANY
+    kinds = read_annotation(taken[key].annotation, taken[key].module) or ANY
     if where in EXTRA:
-        kinds = (*kinds, Kind("literal", value=EXTRA[where]))
+        kinds = (*kinds, Annotation("literal", value=EXTRA[where]))
     for place, what, way_out in mismatches(_with_built(node[key]), kinds, where):
         raise ConfigError(place, what, way_out)
 

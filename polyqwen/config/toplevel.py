@@ -7,10 +7,16 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
+from polyqwen.config.annotations import (
+    SCALARS,
+    Annotation,
+    Annotations,
+    mismatches,
+    read_annotation,
+)
 from polyqwen.config.conf import CONF as CONF
 from polyqwen.config.errors import ConfigError, suggest
 from polyqwen.config.sources import look_up
-from polyqwen.config.values import Kind, kinds_of, mismatches
 
 FREE = "metadata"  # the one node in which any key is welcome
 GLOBAL = ("experiment", "task", "hparams_search")  # groups whose files say "@package _global_"
@@ -83,9 +89,8 @@ def check_types(values: Mapping[str, Any], schema: Schema) -> None:
 def _check_ablations(value: Any) -> None:
     found = look_up("polyqwen.data.tables.dataset", "Ablation")
     assert found is not None and isinstance(found.node, ast.expr)
-    options = tuple(k for k in kinds_of(found.node, found.module) if k.value != "none")
-    for where, what, way_out in mismatches(value, (Kind("list", (options,)),), "ablations"):
-        raise ConfigError(where, what, way_out)
+    options = tuple(k for k in read_annotation(found.node, found.module) if k.value != "none")
+    _refuse(value, (Annotation("list", (options,)),), "ablations")
 
 
 def _check_like(value: Any, default: Any, where: str) -> None:
@@ -100,16 +105,18 @@ def _check_like(value: Any, default: Any, where: str) -> None:
             if key not in default:
                 raise ConfigError(f"{where}.{key}", "unknown key", suggest(str(key), default))
             _check_like(value[key], default[key], f"{where}.{key}")
-    elif default is None:
-        texts = (Kind("str"), Kind("none"))  # a path that may be given
-        _refuse(value, texts, where)
-    elif isinstance(default, str) and "${" in default:
-        _refuse(value, (Kind("int"), Kind("str")), where)
+        return
+    names: tuple[str, ...]
+    if default is None:
+        names = ("str", "none")  # a path that may be given
+    elif isinstance(default, str):
+        names = ("int", "str") if "${" in default else ("str",)
     else:
-        name = "str" if default == "???" else type(default).__name__
-        _refuse(value, (Kind(name),) if name in ("bool", "int", "float", "str") else (), where)
+        name = type(default).__name__
+        names = (name if name in SCALARS else "any",)
+    _refuse(value, tuple(map(Annotation, names)), where)
 
 
-def _refuse(value: Any, kinds: tuple[Kind, ...], where: str) -> None:
-    for place, what, way_out in mismatches(value, kinds or (Kind("any"),), where):
+def _refuse(value: Any, annotations: Annotations, where: str) -> None:
+    for place, what, way_out in mismatches(value, annotations, where):
         raise ConfigError(place, what, way_out)

@@ -6,12 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.config.check import resolved
+from polyqwen.config.check import check_texts, resolved
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.moved_targets import with_current_targets
 from polyqwen.config.nodes import check_nodes
 from polyqwen.config.ranges import check_ranges
-from polyqwen.config.texts import check_texts
 from polyqwen.config.toplevel import FREE
 
 

@@ -10,12 +10,11 @@ import pytest
 import torch
 import yaml
 
+from polyqwen.config.check import check_texts
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.hub_revisions import warn_of_unpinned
 from polyqwen.config.hydra_guard import CALLBACKS, check_hydra
-from polyqwen.config.nodes import check_nodes
-from polyqwen.config.targets import allowed_signature
-from polyqwen.config.texts import check_texts
+from polyqwen.config.nodes import allowed_signature, check_nodes
 from polyqwen.inference.load import load_run
 from tests.config.test_bad_input import arguments, assert_refused, forked
 from tests.conftest import ROOT, Configure

@@ -21,8 +21,7 @@ from polyqwen.config.conf import CONF
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.hydra_guard import CALLBACKS
 from polyqwen.config.moved_targets import MOVED, current_target, with_current_targets
-from polyqwen.config.nodes import check_nodes
-from polyqwen.config.targets import allowed_signature
+from polyqwen.config.nodes import allowed_signature, check_nodes
 from polyqwen.config.untrusted import checked, load_saved_config
 from polyqwen.inference.model import EmbeddingModel
 from polyqwen.runs.resume import resume

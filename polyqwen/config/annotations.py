@@ -30,7 +30,7 @@ WORDS = {
 }
 
 
-class Kind(NamedTuple):
+class Annotation(NamedTuple):
     """One alternative of an annotation.
 
     Attributes:
@@ -40,12 +40,12 @@ class Kind(NamedTuple):
     """
 
     name: str
-    inner: tuple["Kinds", ...] = ()
+    inner: tuple["Annotations", ...] = ()
     value: Any = None
 
 
-Kinds = tuple[Kind, ...]
-ANY: Kinds = (Kind("any"),)
+Annotations = tuple[Annotation, ...]
+ANY: Annotations = (Annotation("any"),)
 
 
 class Built(NamedTuple):
@@ -54,7 +54,7 @@ class Built(NamedTuple):
     target: str
 
 
-def kinds_of(node: ast.expr | None, module: str, depth: int = 0) -> Kinds:
+def read_annotation(node: ast.expr | None, module: str, depth: int = 0) -> Annotations:
     """The alternatives of an annotation; `ANY` for what is not understood.
 
     Args:
@@ -66,10 +66,11 @@ def kinds_of(node: ast.expr | None, module: str, depth: int = 0) -> Kinds:
         return ANY
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
-            return kinds_of(ast.parse(node.value, mode="eval").body, module, depth + 1)
-        return (Kind("none"),) if node.value is None else ANY
+            return read_annotation(ast.parse(node.value, mode="eval").body, module, depth + 1)
+        return (Annotation("none"),) if node.value is None else ANY
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return kinds_of(node.left, module, depth) + kinds_of(node.right, module, depth)
+        left, right = (read_annotation(n, module, depth) for n in (node.left, node.right))
+        return left + right
     if isinstance(node, ast.Subscript):
         return _subscripted(node, module, depth)
     if isinstance(node, ast.Name | ast.Attribute):
@@ -77,50 +78,51 @@ def kinds_of(node: ast.expr | None, module: str, depth: int = 0) -> Kinds:
     return ANY
 
 
-def _subscripted(node: ast.Subscript, module: str, depth: int) -> Kinds:
+def _subscripted(node: ast.Subscript, module: str, depth: int) -> Annotations:
     name = _last(node.value)
     items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if name == "Literal":
-        return tuple(Kind("literal", value=i.value) for i in items if isinstance(i, ast.Constant))
+        values = [item.value for item in items if isinstance(item, ast.Constant)]
+        return tuple(Annotation("literal", value=value) for value in values)
     if name == "Callable":
-        return (Kind("object"),)
+        return (Annotation("object"),)
     if name == "Annotated":
-        return kinds_of(items[0], module, depth)
-    inner = [kinds_of(item, module, depth) for item in items]
+        return read_annotation(items[0], module, depth)
+    inner = [read_annotation(item, module, depth) for item in items]
     if name == "Optional":
-        return (*inner[0], Kind("none"))
+        return (*inner[0], Annotation("none"))
     if name == "Union":
         return tuple(kind for kinds in inner for kind in kinds)
     if name in LISTS:
-        return (Kind("list", (inner[0],)),)
+        return (Annotation("list", (inner[0],)),)
     if name in MAPPINGS and len(inner) == 2:
-        return (Kind("dict", tuple(inner)),)
+        return (Annotation("dict", tuple(inner)),)
     if name in ("tuple", "Tuple"):
         if isinstance(items[-1], ast.Constant) and items[-1].value is ...:
-            return (Kind("list", (inner[0],)),)
-        return (Kind("tuple", tuple(inner)),)
+            return (Annotation("list", (inner[0],)),)
+        return (Annotation("tuple", tuple(inner)),)
     return ANY
 
 
-def _named(node: ast.Name | ast.Attribute, module: str, depth: int) -> Kinds:
+def _named(node: ast.Name | ast.Attribute, module: str, depth: int) -> Annotations:
     name = _last(node)
     found = look_up_expression(module, node)
     if found is not None and isinstance(found.node, ast.expr):
-        return kinds_of(found.node, found.module, depth + 1)  # an alias
+        return read_annotation(found.node, found.module, depth + 1)  # an alias
     if found is not None and isinstance(found.node, ast.ClassDef):
-        return (Kind("object", value=found.path),)
+        return (Annotation("object", value=found.path),)
     if found is not None and found.module.partition(".")[0] in READ:
         return ANY
     if found is not None and found.path in ("pathlib.Path", "os.PathLike"):
-        return (Kind("str"),)
+        return (Annotation("str"),)
     if name == "Callable":
-        return (Kind("object"),)
+        return (Annotation("object"),)
     if found is None and name in SCALARS:
-        return (Kind(name),)
+        return (Annotation(name),)
     if name in LISTS or name in ("tuple", "Tuple"):
-        return (Kind("list", (ANY,)),)
+        return (Annotation("list", (ANY,)),)
     if name in MAPPINGS:
-        return (Kind("dict", (ANY, ANY)),)
+        return (Annotation("dict", (ANY, ANY)),)
     return ANY
 
 
@@ -128,7 +130,7 @@ def _last(node: ast.expr) -> str:
     return ast.unparse(node).rpartition(".")[2]
 
 
-def mismatches(value: Any, kinds: Kinds, where: str) -> Iterator[tuple[str, str, str]]:
+def mismatches(value: Any, kinds: Annotations, where: str) -> Iterator[tuple[str, str, str]]:
     """(where, what, way out) of a value that none of the kinds takes; nothing if one does.
 
     A list or mapping of the right kind is looked into, so that its wrong item is named.
@@ -154,11 +156,11 @@ def mismatches(value: Any, kinds: Kinds, where: str) -> Iterator[tuple[str, str,
     yield where, f"must be {' or '.join(dict.fromkeys(words))}, got {shown}", way_out
 
 
-def _word(kind: Kind) -> str:
+def _word(kind: Annotation) -> str:
     return f"a list of {len(kind.inner)}" if kind.name == "tuple" else WORDS[kind.name]
 
 
-def _fits(value: Any, kind: Kind) -> bool:
+def _fits(value: Any, kind: Annotation) -> bool:
     """Whether the value is of the kind, not looking inside."""
     if kind.name == "any":
         return True
@@ -179,7 +181,7 @@ def _fits(value: Any, kind: Kind) -> bool:
     return kind.name == "dict" and isinstance(value, dict)
 
 
-def _inside(value: Any, kind: Kind, where: str) -> Iterator[tuple[str, str, str]]:
+def _inside(value: Any, kind: Annotation, where: str) -> Iterator[tuple[str, str, str]]:
     if isinstance(value, Built):
         return
     if kind.name == "list":
