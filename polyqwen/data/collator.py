@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,31 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyqwen.data.batch import Batch, TaskBatch
+from polyqwen.data.images.images import Pictures
 from polyqwen.data.tables.dataset import Row, Side
 from polyqwen.data.tables.labels import LabelBook
 from polyqwen.data.tokens import Tokens
 from polyqwen.models.encoder import Chunk, Images
 
 GREY = 127
-
-
-class PictureSource(Protocol):
-    """What is asked of `polyqwen.data.images.images.Pictures`."""
-
-    merge_size: int
-
-    @property
-    def cell(self) -> int:
-        """Side in pixels of the square that becomes one visual token."""
-
-    def target_size(self, size: tuple[int, int], max_visual_tokens: int) -> tuple[int, int]:
-        """Height and width after resizing, both multiples of `cell`."""
-
-    def pixels(self, name: str, target: tuple[int, int]) -> NDArray[np.uint8]:
-        """The picture resized to `target`: (height, width, 3) uint8."""
-
-    def patches(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) -> (patches, 3 · patch²)."""
 
 
 class _Picture(NamedTuple):
@@ -77,7 +59,7 @@ class Collator:
     def __init__(
         self,
         tokens: Tokens,
-        pictures: PictureSource,
+        pictures: Pictures,
         *,
         visual_tokens: dict[str, int],
         book: LabelBook,

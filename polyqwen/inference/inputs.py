@@ -24,26 +24,18 @@ def geometry(settings: Mapping[str, Any]) -> Pictures:
     return Pictures(Path("/").resolve(), cache_mb=0, **shown)
 
 
-class GivenPictures:
+class GivenPictures(Pictures):
     """Pictures of one call, by name: files anywhere on this machine, or pictures in memory.
 
-    Offers what the collator asks of `Pictures`, whose geometry and checks it uses; a caller names
-    its own files, so there is no data root to keep within.
+    A caller names its own files, so there is no data root to keep within.
 
     Args:
-        geometry: patch sizes, budgets and resizing; its root is that of the file system.
+        like: patch sizes, budgets and resizing; its root is that of the file system.
     """
 
-    def __init__(self, geometry: Pictures) -> None:
-        self._files = geometry
+    def __init__(self, like: Pictures) -> None:
+        super().__init__(like.root, cache_mb=0, **{key: getattr(like, key) for key in GEOMETRY})
         self._given: list[Image.Image] = []
-        self.merge_size = geometry.merge_size
-        self.target_size, self.patches = geometry.target_size, geometry.patches
-
-    @property
-    def cell(self) -> int:
-        """See `Pictures.cell`."""
-        return self._files.cell
 
     def add(self, picture: str | Path | Image.Image) -> tuple[str, tuple[int, int]]:
         """The name of a picture, and its height and width.
@@ -56,13 +48,11 @@ class GivenPictures:
             return f"\0{len(self._given) - 1}", self._given[-1].size[::-1]
         path = Path(picture).resolve()
         name = str(path.relative_to(path.anchor))
-        return name, self._files.size(name)
+        return name, self.size(name)
 
-    def pixels(self, name: str, target: tuple[int, int]) -> Any:
-        """See `Pictures.pixels`."""
-        if name.startswith("\0"):
-            return self._files.resized(self._given[int(name[1:])], target)
-        return self._files.pixels(name, target)
+    def open(self, name: str) -> Image.Image:
+        """See `Pictures.open`."""
+        return self._given[int(name[1:])] if name.startswith("\0") else super().open(name)
 
 
 def content_of(given: Input) -> tuple[str, str | Path | Image.Image | None]:
