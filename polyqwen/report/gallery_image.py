@@ -24,14 +24,18 @@ def plot_gallery(rows: Sequence[GalleryRow], out: Path, title: str = "") -> Path
     Raises:
         ValueError: there are no rows.
     """
-    image = gallery_image(rows, title, WIDTH, font=17)
+    image = gallery_image(rows, title, WIDTH, font=17, result_lines=2)
     with atomic_write(Path(out)) as temporary:
         image.save(temporary, "PNG")
     return Path(out)
 
 
 def gallery_image(
-    rows: Sequence[GalleryRow], title: str = "", width: int = 700, font: int = 14
+    rows: Sequence[GalleryRow],
+    title: str = "",
+    width: int = 700,
+    font: int = 14,
+    result_lines: int = 1,
 ) -> Image.Image:
     """One band per query: its picture; question, answer and rank; results, ✓ right or ✗ wrong.
 
@@ -43,6 +47,7 @@ def gallery_image(
         title: one line above them.
         width: pixels.
         font: size of the letters in pixels.
+        result_lines: lines of a result's text at most.
 
     Raises:
         ValueError: there are no rows.
@@ -52,7 +57,8 @@ def gallery_image(
     line, left = round(1.4 * font), font // 2
     beside = round(PICTURE * width) if any(row["query_image"] for row in rows) else 0
     strip = round(STRIP * width) if any(_result_pictures(row) for row in rows) else 0
-    texts = [_lines(row, int((width - beside - 2 * left) / (0.62 * font))) for row in rows]
+    columns = int((width - beside - 2 * left) / (0.62 * font))
+    texts = [_lines(row, columns, result_lines) for row in rows]
     text_height = line * max(LEAST_LINES, *map(len, texts))
     band = text_height + strip + 2 * left
     top = line + 2 * left if title else 0
@@ -71,7 +77,7 @@ def gallery_image(
     return image
 
 
-def _lines(row: GalleryRow, columns: int) -> list[Line]:
+def _lines(row: GalleryRow, columns: int, result_lines: int) -> list[Line]:
     """The texts of a band, wrapped."""
     blocks = [
         (row["query_text"], INK, 3),
@@ -80,7 +86,7 @@ def _lines(row: GalleryRow, columns: int) -> list[Line]:
     ]
     for result in _results(row):
         mark, color = ("✓", RIGHT) if result.correct else ("✗", WRONG)
-        blocks.append((f"{mark} {result.cosine:.3f} {result.text}", color, 1))
+        blocks.append((f"{mark} {result.cosine:.3f} {result.text}", color, result_lines))
     return [
         (line, color)
         for text, color, most in blocks

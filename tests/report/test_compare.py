@@ -161,6 +161,23 @@ def test_the_page_needs_nothing_else(sweep: Path) -> None:
     assert "0.475" in page.keys or any(k.startswith("0.47") for k in page.keys)
 
 
+def test_the_page_tells_what_the_other_files_do(sweep: Path) -> None:
+    compare([sweep], "weighting=static")
+    text = (sweep / "leaderboard" / "leaderboard.html").read_text()
+    _, _, board = text.partition('<table class="sortable">')
+    board, foot = board.split("</table>")[0].split("<tfoot>")
+    best = re.findall(r"<b>([^<]+)</b>", board)
+    assert best == ["0.475", "+12.4", "0.670", "0.280"]  # score, Δ %, and each task
+    assert board.count('class="chosen"') == 1 and 'title="weighting=stw"' in board
+    assert "<small>± 0.057</small>" in board
+    trends = re.findall(r'class="number (good|bad)"', board)
+    assert trends == ["good"] * 4  # the score, its difference and p, and the text pairs
+    assert re.findall(r"\((\w+)\)", foot) == ["untrained", "chance"] and "0.030" in foot
+    for heading in ("Trade-offs", "Weights", "Runs", "Variants", "How to read this"):
+        assert f"<h2>{heading}</h2>" in text
+    assert "<code>weighting=stw</code>" in text and "interrupted or still running" in text
+
+
 def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
     for value in ("<script>alert(1)</script>", "a|b"):
         name = str(abs(hash(value)))
