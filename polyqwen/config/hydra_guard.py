@@ -110,19 +110,13 @@ def _check_plugin(key: str, plugin: Any, sweep_dir: str) -> None:
         raise ConfigError(f"{where}.storage", "is not a file", f"give {DATABASE}FILE or null")
 
 
-def _check_logging(value: Any, path: str) -> None:
+def _check_logging(node: Any, path: str) -> None:
     """Python's logging calls what stands under ``()`` and ``class``, and reads ``ext://…``."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            where = f"{path}.{key}"
-            if key in ("()", "."):
-                raise ConfigError(where, "is not allowed", "use a class of logging")
-            if key == "class" and inner not in CLASSES:
-                raise ConfigError(where, f"{inner} is not allowed", f"use {', '.join(CLASSES)}")
-            if key not in TEXTS:
-                _check_logging(inner, where)
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            _check_logging(inner, f"{path}[{i}]")
-    elif isinstance(value, str) and value not in STREAMS and ("://" in value or "${" in value):
-        raise ConfigError(path, f"{value} is not allowed", "write the value itself")
+    for where, key, value in entries(node, path):
+        if key in ("()", "."):
+            raise ConfigError(where, "is not allowed", "use a class of logging")
+        if key == "class" and value not in CLASSES:
+            raise ConfigError(where, f"{value} is not allowed", f"use {', '.join(CLASSES)}")
+        read = isinstance(value, str) and key not in TEXTS and value not in STREAMS
+        if read and ("://" in value or "${" in value):
+            raise ConfigError(where, f"{value} is not allowed", "write the value itself")

@@ -2,36 +2,26 @@
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Entry(NamedTuple):
-    """A value and where it stands: ``tasks.ocr.classes[0]``.
+def entries(value: Any, path: str = "") -> Iterator[tuple[str, str | None, Any]]:
+    """What a mapping or list holds, however deep: a container comes before its own values.
 
-    Attributes:
-        path: the dotted path.
-        key: of the mapping that holds it; None for an item of a list.
-        value: the value.
+    Yields:
+        Path (``tasks.ocr.classes[0]``), key in the mapping that holds it (None for an item of a
+        list), and the value.
     """
-
-    path: str
-    key: str | None
-    value: Any
-
-
-def entries(value: Any, path: str = "") -> Iterator[Entry]:
-    """What a mapping or list holds, however deep: a container comes before its own values."""
+    inside: list[tuple[str, str | None, Any]] = []
     if isinstance(value, Mapping):
-        for name, inner in value.items():
-            where = f"{path}.{name}" if path else str(name)
-            yield Entry(where, str(name), inner)
-            yield from entries(inner, where)
+        inside = [(f"{path}.{key}" if path else str(key), str(key), v) for key, v in value.items()]
     elif isinstance(value, list | tuple):
-        for i, inner in enumerate(value):
-            yield Entry(f"{path}[{i}]", None, inner)
-            yield from entries(inner, f"{path}[{i}]")
+        inside = [(f"{path}[{i}]", None, item) for i, item in enumerate(value)]
+    for where, key, inner in inside:
+        yield where, key, inner
+        yield from entries(inner, where)
 
 
 def matching(table: Mapping[str, T], path: str) -> T | None:
