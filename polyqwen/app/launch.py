@@ -1,4 +1,9 @@
-"""Several processes on this machine: one command, every rank with the same configuration."""
+"""Process launcher: one command starts every rank on this machine, as torchrun would.
+
+torch's own launcher (``torch.distributed.launcher.api``, 2.13) is not used: of ranks that fail
+within the same second it names the one that ended first, it gives a hung rank 30 s after another
+one failed, waits for a rank that hangs as it ends, and opens a rank's log twice.
+"""
 
 import os
 import signal
@@ -27,7 +32,11 @@ def launch(cfg: DictConfig, processes: int) -> None:
 
     They read the resolved configuration from the run's folder, so that a sweep or a random value
     in it is the same for all, and they are gone before the next job begins. If one fails, the
-    others are ended and its exit status becomes ours. Signals are handed on to all of them.
+    others are ended and its exit status becomes ours. Signals are forwarded to all of them; on
+    Linux they get SIGTERM when this process is killed (`end_with_parent`).
+
+    Raises:
+        SystemExit: with the exit status of the first rank that failed, 128 + signal if killed.
     """
     folder = Path(cfg.run_dir)
     config = folder / "config.yaml"
@@ -45,11 +54,11 @@ def launch(cfg: DictConfig, processes: int) -> None:
     }
     ranks: list[subprocess.Popen[bytes]] = []
 
-    def hand_on(number: int, frame: object) -> None:
+    def forward(number: int, frame: object) -> None:
         for process in ranks:
             process.send_signal(number)
 
-    with handled_by(hand_on, FORWARDED):  # the ranks decide how to end
+    with handled_by(forward, FORWARDED):  # the ranks decide how to end
         try:
             for rank in range(processes):
                 environment = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -69,7 +78,7 @@ def launch(cfg: DictConfig, processes: int) -> None:
 
 
 def _start(config: Path, environment: dict[str, str], rank: int) -> "subprocess.Popen[bytes]":
-    """One rank, in a process group of its own: Ctrl-C reaches us alone, and we hand it on once."""
+    """One rank, in a process group of its own: Ctrl-C reaches us alone, and we forward it once."""
     command = [sys.executable, *WORKER, str(config)]
     if rank == 0:
         return subprocess.Popen(command, env=environment, process_group=0)
@@ -80,10 +89,10 @@ def _start(config: Path, environment: dict[str, str], rank: int) -> "subprocess.
 def _wait(ranks: Sequence["subprocess.Popen[bytes]"], folder: Path) -> tuple[int, bool]:
     """Exit status of the first process that failed, or 0 when all are done.
 
-    A rank that has noted down an error is not waited for longer than `PATIENCE`: it may hang where
-    it would take leave of the others.
+    A rank that has written its error file is not waited for longer than `PATIENCE`: it may hang in
+    a last collective, or as the interpreter ends.
 
-    The second says whether the process ended by itself, and so has printed its message.
+    The second value says whether the process ended by itself, and so has printed its message.
     """
     noted: float | None = None
     while True:

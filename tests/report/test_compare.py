@@ -15,7 +15,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from polyqwen.app.compare import compare
+from polyqwen.app.commands.compare import compare
 from polyqwen.report.comparison.board import build_board
 from polyqwen.report.comparison.claims import put_to_the_test, read_claim
 from polyqwen.runs.run_folder import RunFolder

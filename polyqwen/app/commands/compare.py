@@ -1,7 +1,12 @@
 """Make a leaderboard of finished runs."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyqwen.report.comparison.board import Board
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +20,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the leaderboard and prints it."""
-    from polyqwen.app.compare import compare
-
     compare(arguments.folders, arguments.baseline, arguments.to)
+
+
+def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None = None) -> "Board":
+    """Writes the leaderboard of all runs found and prints it.
+
+    Args:
+        paths: folders of runs, of sweeps or of studies.
+        baseline: variant to compare with; None takes the study's, else the first.
+        out: folder to write; None: ``leaderboard`` in the only path, or here.
+
+    Raises:
+        ValueError: as `gather`.
+    """
+    from polyqwen.app.console import console
+    from polyqwen.report.comparison.gather import gather
+    from polyqwen.report.comparison.tables import claim_lines, terminal_table
+    from polyqwen.report.comparison.write import write_comparison
+
+    found = gather(paths, baseline)
+    out = out or (paths[0] if len(paths) == 1 else Path()) / "leaderboard"
+    files = write_comparison(found, out)
+    terminal = console()
+    terminal.print(found.words.title, style="bold", highlight=False)
+    terminal.print(found.words.lead, highlight=False)
+    terminal.print(terminal_table(found.board))
+    for line in claim_lines(found.claims)[1]:
+        terminal.print(f"{line[1]}: {line[0]}; {line[2]} {line[5]}, p {line[6]}", highlight=False)
+    for warning in found.words.warnings:
+        terminal.print(f"note: {warning}", highlight=False)
+    terminal.print(f"written to {files[0].parent}; open {files[0]}", highlight=False)
+    return found.board

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.app.compare import compare
+from polyqwen.app.commands.compare import compare
 from polyqwen.app.report import write_again
 from polyqwen.app.study.compose import compose_all, save_distinct
 from polyqwen.app.study.plan import Job, Study
