@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's many lines about one mistake, said in one."""
+"""Errors of composing a configuration in one line, and the file that a key comes from."""
 
 import re
 from collections.abc import Sequence

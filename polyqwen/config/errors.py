@@ -1,4 +1,4 @@
-"""Mistakes of the user, worded alike: where, what, and the way out."""
+"""Errors that are the user's to mend, in one line: where, what, and what to do instead."""
 
 import re
 import traceback
@@ -9,6 +9,12 @@ from pickle import UnpicklingError
 
 from hydra.errors import InstantiationException
 from yaml import MarkedYAMLError
+
+PACKAGE = str(Path(__file__).parents[1])
+# by name: their packages are not imported for this
+LIGHTNING = "MisconfigurationException"
+STOPPED = "TooManyBadSteps"  # a run that cannot go on
+MISMATCH = "Error(s) in loading state_dict"
 
 
 class ConfigError(ValueError):
@@ -42,15 +48,8 @@ def one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
-PACKAGE = str(Path(__file__).parents[1])
-# by name: their packages are not imported for this
-LIGHTNING = "MisconfigurationException"
-STOPPED = ("TooManyBadSteps",)  # runs that cannot go on
-MISMATCH = "Error(s) in loading state_dict"
-
-
 def user_message(error: BaseException) -> str | None:
-    """What to tell of an error; None for one of the program, which needs its traceback.
+    """The one line for a user's error; None for one of the program, which needs its traceback.
 
     The user's are: `ValueError` raised by this package, `OSError`, what a constructor refuses, a
     checkpoint that does not fit.
@@ -59,10 +58,7 @@ def user_message(error: BaseException) -> str | None:
         return f"not plain YAML: {error}"
     if isinstance(error, InstantiationException):
         return _refused_by_a_constructor(error)
-    if isinstance(error, ConfigError | OSError) or type(error).__name__ in (
-        LIGHTNING,
-        *STOPPED,
-    ):
+    if isinstance(error, ConfigError | OSError) or type(error).__name__ in (LIGHTNING, STOPPED):
         return str(error)
     if isinstance(error, ValueError):
         worker = re.search(r"DataLoader worker process.*\n((?:.*\n)*)(\w+): (.*)\s*$", str(error))
@@ -87,9 +83,8 @@ def _refused_by_a_constructor(error: InstantiationException) -> str | None:
     key = next((x.removeprefix("full_key: ") for x in lines if x.startswith("full_key: ")), "")
     if isinstance(cause, InstantiationException):
         return f"{key or 'configuration'}: {lines[0]}"
-    if not isinstance(cause, ValueError | OSError | ImportError) and (
-        type(cause).__name__ != LIGHTNING
-    ):
+    mistakes = ValueError | OSError | ImportError
+    if not isinstance(cause, mistakes) and type(cause).__name__ != LIGHTNING:
         return None
     text = str(cause)
     return text if not key or text.startswith(key) else f"{key}: {text}"

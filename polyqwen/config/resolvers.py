@@ -1,4 +1,4 @@
-"""Words that configuration files may use inside ``${…}``."""
+"""OmegaConf resolvers: what configuration files may use inside ``${…}``."""
 
 import os
 import re
@@ -13,7 +13,7 @@ SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", r
 
 
 def register() -> None:
-    """Defines words for values that a file cannot know.
+    """Registers the resolvers of values that a file cannot know.
 
     ``${asset:NAME}`` is a file shipped with the package, ``${stamp:}`` names a run by its start,
     ``${oc.env:NAME,DEFAULT}`` is OmegaConf's own, but for secrets.
