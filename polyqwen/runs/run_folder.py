@@ -1,6 +1,7 @@
 """A run's folder, whose files are read when they are asked for."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,7 +16,7 @@ from polyqwen.config.identity import comparable_settings, flat_settings, of_a_va
 from polyqwen.config.moved_targets import with_current_targets
 from polyqwen.runs.checkpoints import CheckpointCandidate, checkpoints_in
 from polyqwen.runs.history import METRICS, Series, read_history
-from polyqwen.runs.scores import Results, main_metric
+from polyqwen.runs.scores import RETENTION, SCORE, Results, main_metric, main_value
 from polyqwen.weighting.weight_update import WeightUpdate, read_updates
 
 if TYPE_CHECKING:
@@ -120,12 +121,11 @@ class RunFolder:
     def curriculum(self) -> "Curriculum | None":
         """None where the configuration has one that is not ours."""
         from polyqwen.data.sampling import curriculum
-        from polyqwen.data.sampling import curriculum as staged
 
         known = {  # by name, so that a configuration cannot have anything else called
             "polyqwen.data.sampling.curriculum.Curriculum": curriculum.Curriculum,
             "polyqwen.data.sampling.curriculum.two_phase": curriculum.two_phase,
-            "polyqwen.data.sampling.curriculum.staged": staged.staged,
+            "polyqwen.data.sampling.curriculum.staged": curriculum.staged,
         }
         try:
             given = dict(self.config["curriculum"])
@@ -188,6 +188,37 @@ class RunFolder:
         """Tasks with a main metric on the test split, those only watched left out."""
         trained = self.measured("trained").items()
         return [view for view, metrics in trained if "/" not in view and main_metric(metrics)]
+
+    def score(self, tasks: list[str], of: str = "trained", ablation: str = "") -> float:
+        """Mean over tasks of the main metric, as in ``val/score``.
+
+        Args:
+            tasks: those to take the mean of.
+            of: ``trained``, ``untrained`` or ``chance``.
+            ablation: of the queries; a task that it was not measured for makes the mean NaN.
+        """
+        trained, results = self.measured("trained"), self.measured(of)
+        values = [main_value(results, t, main_metric(trained[t]), ablation) for t in tasks]
+        return sum(values) / len(values) if values else math.nan
+
+    def value_of(self, metric: str, tasks: list[str]) -> float:
+        """A value by its name; higher is better in all of them. NaN where the run lacks it.
+
+        Args:
+            metric: ``score``; a task, for its main metric; ``task/metric``; each perhaps followed
+                by ``@ablation``; or ``retention``, the first phase's validation metric at the end
+                minus at the switch (0: nothing was forgotten).
+            tasks: tasks of the score.
+        """
+        name, _, ablation = metric.partition("@")
+        if name == RETENTION:
+            forgetting = self.results.get("forgetting") or {}
+            return forgetting.get("end", math.nan) - forgetting.get("at_switch", math.nan)
+        if name == SCORE:
+            return self.score(tasks, ablation=ablation)
+        task, _, own = name.partition("/")
+        trained = self.measured("trained")
+        return main_value(trained, task, own or main_metric(trained.get(task, {})), ablation)
 
     @property
     def timing(self) -> Mapping[str, float]:

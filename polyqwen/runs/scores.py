@@ -1,11 +1,8 @@
-"""A run's test results as single numbers: main metrics, their mean, values by name."""
+"""A run's test results by task and metric, and the main metric of each task."""
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from polyqwen.runs.run_folder import RunFolder
+from typing import Any
 
 Results = Mapping[str, Mapping[str, float]]  # view (a task or ``task/ablation``) → metric → value
 MAIN = ("spearman", "macro_f1", "recall@1")  # the first that a task has
@@ -38,38 +35,3 @@ def main_value(results: Results, task: str, metric: str | None, ablation: str = 
     if view is None or metric is None:
         return math.nan
     return view.get(metric, 0.0 if metric in ZERO_BY_CHANCE else math.nan)
-
-
-def score(run: "RunFolder", tasks: list[str], of: str = "trained", ablation: str = "") -> float:
-    """Mean over tasks of the main metric, as in ``val/score``.
-
-    Args:
-        run: the run.
-        tasks: those to take the mean of.
-        of: ``trained``, ``untrained`` or ``chance``.
-        ablation: of the queries; a task that it was not measured for makes the mean NaN.
-    """
-    trained, results = run.measured("trained"), run.measured(of)
-    values = [main_value(results, t, main_metric(trained[t]), ablation) for t in tasks]
-    return sum(values) / len(values) if values else math.nan
-
-
-def value_of(run: "RunFolder", metric: str, tasks: list[str]) -> float:
-    """A value by its name; higher is better in all of them. NaN where the run lacks it.
-
-    Args:
-        run: the run.
-        metric: ``score``; a task, for its main metric; ``task/metric``; each perhaps followed by
-            ``@ablation``; or ``retention``, the first phase's validation metric at the end minus at
-            the switch (0: nothing was forgotten).
-        tasks: tasks of the score.
-    """
-    name, _, ablation = metric.partition("@")
-    if name == RETENTION:
-        forgetting = run.results.get("forgetting") or {}
-        return forgetting.get("end", math.nan) - forgetting.get("at_switch", math.nan)
-    if name == SCORE:
-        return score(run, tasks, ablation=ablation)
-    task, _, own = name.partition("/")
-    trained = run.measured("trained")
-    return main_value(trained, task, own or main_metric(trained.get(task, {})), ablation)

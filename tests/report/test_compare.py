@@ -19,7 +19,6 @@ from polyqwen.app.commands.compare import compare
 from polyqwen.report.comparison.board import build_board
 from polyqwen.report.comparison.claims import put_to_the_test, read_claim
 from polyqwen.runs.run_folder import RunFolder
-from polyqwen.runs.scores import value_of
 from tests.conftest import ROOT
 
 TASKS = ("text_pair", "ocr")
@@ -304,7 +303,7 @@ def record(seed: int, text: float, ocr: float, wrong: float = 0.0) -> RunFolder:
     ],
 )
 def test_values_by_name(metric: str, value: float) -> None:
-    found = value_of(record(0, 0.6, 0.4, 0.1), metric, list(TASKS))
+    found = record(0, 0.6, 0.4, 0.1).value_of(metric, list(TASKS))
     assert found == pytest.approx(value, nan_ok=True)
 
 

@@ -38,7 +38,7 @@ class Study:
         baseline: variant that the others are compared with.
         common: overrides of all variants, before the variants' own.
         claims: name -> ``text``, ``with`` a variant and ``without`` another, ``metric`` (see
-            `polyqwen.runs.scores.value_of`), and ``metric_without`` for the other.
+            `polyqwen.runs.run_folder.RunFolder.value_of`), and ``metric_without`` for the other.
 
     Raises:
         ValueError: a value is out of range, or a variant is named that is not there.

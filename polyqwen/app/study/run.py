@@ -19,7 +19,6 @@ from polyqwen.app.study.plan import Job
 from polyqwen.app.study.state import Lock, clear
 from polyqwen.config.conf import CONF
 from polyqwen.runs.run_folder import RunFolder
-from polyqwen.runs.scores import score
 
 _SCRIPT = CONF.parent / "train.py"  # a checkout's, which is found from any working folder
 TRAIN = [str(_SCRIPT)] if _SCRIPT.is_file() else ["-m", "polyqwen", "train"]
@@ -65,7 +64,7 @@ def run_jobs(
         left = len(jobs) - len(done)
         run = RunFolder(job.folder, job.variant, job.seed)
         if ended.status == 0 and not run.problem:
-            outcome = f"score {score(run, run.tested_tasks):.3f}"
+            outcome = f"score {run.score(run.tested_tasks):.3f}"
         else:
             errors[job] = f"exit status {ended.status}: {last_line(job.folder / LOG)}"
             outcome = f"FAILED, {errors[job]} (all of it: {job.folder / LOG})"

@@ -13,7 +13,7 @@ from polyqwen.metrics.paired import (
     relative_gain,
 )
 from polyqwen.runs.run_folder import RunFolder
-from polyqwen.runs.scores import main_metric, main_value, score, value_of
+from polyqwen.runs.scores import main_metric, main_value
 
 Variants = Mapping[str, Sequence[RunFolder]]
 
@@ -132,7 +132,7 @@ def _row(
     estimates, differences, gains = {}, {}, {}
     for task in tasks:
         own, theirs = (
-            by_seed(r, lambda run, task=task: value_of(run, task, tasks))  # type: ignore[misc]
+            by_seed(r, lambda run, task=task: run.value_of(task, tasks))  # type: ignore[misc]
             for r in (runs, base)
         )
         estimates[task] = estimate(list(own.values()))
@@ -140,7 +140,7 @@ def _row(
         shared = [seed for seed in own if seed in theirs]
         means = [estimate([v[s] for s in shared]).mean for v in (own, theirs)]
         gains[task] = relative_gain(*means)
-    scores, theirs = (by_seed(r, lambda run: score(run, tasks)) for r in (runs, base))
+    scores, theirs = (by_seed(r, lambda run: run.score(tasks)) for r in (runs, base))
     step = _mean(runs, "seconds_per_step")
     return Variant(
         name=name,
@@ -153,7 +153,7 @@ def _row(
         task_p={},
         gains=gains,
         gain=sum(gains.values()) / len(gains),
-        untrained=_measured([score(run, tasks, "untrained") for run in runs]),
+        untrained=_measured([run.score(tasks, "untrained") for run in runs]),
         fit_seconds=_mean(runs, "fit_seconds"),
         step_seconds=step,
         cost=step / _mean(base, "seconds_per_step"),
@@ -188,4 +188,4 @@ def _reference(runs: Sequence[RunFolder], metrics: Mapping[str, str], of: str) -
         task: _measured([main_value(run.measured(of), task, metric) for run in runs])
         for task, metric in metrics.items()
     }
-    return Reference(_measured([score(run, tasks, of) for run in runs]), by_task)
+    return Reference(_measured([run.score(tasks, of) for run in runs]), by_task)

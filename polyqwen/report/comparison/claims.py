@@ -7,7 +7,7 @@ from typing import NamedTuple
 from polyqwen.metrics.paired import Difference, Estimate, estimate, holm, paired_difference
 from polyqwen.report.comparison.board import Variants, by_seed
 from polyqwen.runs.run_folder import RunFolder
-from polyqwen.runs.scores import SCORE, value_of
+from polyqwen.runs.scores import SCORE
 
 BELIEVED = 0.05  # adjusted p below which a difference is more than chance
 
@@ -87,7 +87,7 @@ def put_to_the_test(
 def _tested(name: str, claim: Claim, variants: Variants, tasks: list[str]) -> Tested:
     def values(variant: str, metric: str) -> dict[int, float]:
         runs: Sequence[RunFolder] = variants.get(variant, ())
-        return by_seed(runs, lambda run: value_of(run, metric, tasks))
+        return by_seed(runs, lambda run: run.value_of(metric, tasks))
 
     treated = values(claim.treated, claim.metric)
     control = values(claim.control, claim.control_metric or claim.metric)

@@ -17,7 +17,6 @@ from polyqwen.report.format_values import yaml_text
 from polyqwen.report.page.charts import Chart, Charts, drawn
 from polyqwen.report.page.render import render_page
 from polyqwen.runs.run_folder import RunFolder
-from polyqwen.runs.scores import score
 
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A51A3", "#8C564B"),
@@ -172,7 +171,7 @@ def _differing(found: Comparison, charts: Charts) -> dict[str, Any] | None:
         points: dict[str, list[tuple[float, float, str]]] = {}
         for run, value in zip(found.runs, values, strict=True):
             label = f"seed {run.seed}, {key} = {yaml_text(value)}"
-            points.setdefault(run.variant, []).append((float(value), score(run, tasks), label))
+            points.setdefault(run.variant, []).append((float(value), run.score(tasks), label))
         figures.append(charts.scatter(f"Score over {key}", points))
     lines = [
         [key, ", ".join(dict.fromkeys(map(yaml_text, values)))] for key, values in differing.items()
@@ -201,7 +200,7 @@ def _finished(run: RunFolder, board: Board, folder: Path, seen_from: Path) -> di
     return {
         "variant": run.variant,
         "seed": run.seed,
-        "score": score(run, board.tasks),
+        "score": run.score(board.tasks),
         "fit_seconds": run.timing.get("fit_seconds"),
         "folder": _relative(run.path, folder),
         "page": _relative(page, seen_from) if page.is_file() else "",

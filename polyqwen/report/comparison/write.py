@@ -18,7 +18,6 @@ from polyqwen.report.comparison.tables import board_lines, claim_lines, gain_lin
 from polyqwen.report.figure_style import figure_style, save
 from polyqwen.report.markdown import markdown_table
 from polyqwen.runs.find import common_folder
-from polyqwen.runs.scores import score, value_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,8 +115,8 @@ def write_runs(variants: Variants, tasks: list[str], root: Path, path: Path) -> 
         {
             "variant": name,
             "seed": run.seed,
-            "score": score(run, tasks),
-            **{task: value_of(run, task, tasks) for task in tasks},
+            "score": run.score(tasks),
+            **{task: run.value_of(task, tasks) for task in tasks},
             **run.timing,
             "folder": str(run.path.absolute().relative_to(root)),
         }

@@ -4,7 +4,6 @@ from typing import Any
 
 from polyqwen.report.format_values import duration, is_number, yaml_text
 from polyqwen.runs.run_folder import RunFolder
-from polyqwen.runs.scores import score
 
 
 def summary(run: RunFolder) -> dict[str, Any]:
@@ -17,7 +16,7 @@ def summary(run: RunFolder) -> dict[str, Any]:
 
 
 def _figures(run: RunFolder) -> dict[str, str]:
-    trained, untrained = (score(run, run.tested_tasks, of) for of in ("trained", "untrained"))
+    trained, untrained = (run.score(run.tested_tasks, of) for of in ("trained", "untrained"))
     rows, step = run.last("throughput/rows_per_second"), run.timing.get("seconds_per_step")
     skipped = run.last("train/skipped_steps")
     last = max((series.steps[-1] for series in run.history.values()), default=0)
