@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from polyqwen.atomic_files import write_text
 from polyqwen.metrics.paired import Difference, Estimate
 from polyqwen.report.comparison.board import Board, Variants
-from polyqwen.report.comparison.captions import Words
 from polyqwen.report.comparison.claims import Tested
 from polyqwen.report.comparison.figures import bars, trade_off, weight_panels
-from polyqwen.report.comparison.gather import Comparison
+from polyqwen.report.comparison.gather import Comparison, Words
 from polyqwen.report.comparison.page import comparison_page
 from polyqwen.report.comparison.tables import board_lines, claim_lines, gain_lines
 from polyqwen.report.figure_style import figure_style, save
