@@ -1,13 +1,10 @@
-"""Writes docs/configuration.md, from conf/ and the docstrings of what it builds.
+"""The page of all configuration keys, from conf/ and the docstrings of what it builds.
 
-python -m tools.configuration_reference [--check]. With --check it writes nothing and fails when the
-page is not what it would write.
+`tools.stage_docs` puts it into the site; python -m tools.configuration_reference prints it.
 """
 
-import argparse
 import ast
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +15,12 @@ from polyqwen.config.signatures import NoSuchTarget, NotStatic, signature_of, wa
 from polyqwen.config.sources import Definition, look_up_expression
 from polyqwen.config.toplevel import CONF
 
-PAGE = CONF.parent / "docs" / "configuration.md"
+PAGE = Path("docs/configuration.md")  # in the site; it is not kept in the repository
 HEAD = """\
 # Configuration reference
 
-Every group of `conf/`, its options, their keys. Written by
-`python -m tools.configuration_reference` from the files and the docstrings of what they build; a
-test keeps it from going stale. *Value* is what the file sets; *(code)* marks a default of the code
+Every group of `conf/`, its options, their keys, from the files and the docstrings of what they
+build. *Value* is what the file sets; *(code)* marks a default of the code
 that the file leaves alone: add such a key with a plus, `+losses.ocr.given_only=true`. Any value is
 set on the command line, `python train.py seed=1 weighting=static`; a key or value that does not
 fit is refused before training.
@@ -221,17 +217,5 @@ def _defaults(node: ast.AST | None) -> dict[str, str]:
     return {p.arg: words.get(ast.unparse(d), ast.unparse(d)) for p, d in given.items()}
 
 
-def main() -> None:
-    """Writes the page, or checks it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    text = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(text, encoding="utf-8")
-        print(f"written to {PAGE}")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-        sys.exit("docs/configuration.md is stale: run python -m tools.configuration_reference")
-
-
 if __name__ == "__main__":
-    main()
+    print(page(), end="")

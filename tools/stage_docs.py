@@ -1,5 +1,7 @@
 """Copies what the documentation is made of, as it lies, for MkDocs: python -m tools.stage_docs TO.
 
+The configuration reference is written anew.
+
 Pages link to the README, to examples and to results outside of docs/, which MkDocs would not see.
 """
 
@@ -7,6 +9,8 @@ import argparse
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from tools.configuration_reference import PAGE, page
 
 ROOT = Path(__file__).parents[1]
 ENDINGS = {".md", ".png", ".svg", ".csv", ".json", ".html", ".jsonl", ".yaml", ".txt"}
@@ -30,6 +34,7 @@ def main() -> None:
     for source in sources():
         (to / source).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / source, to / source)
+    (to / PAGE).write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

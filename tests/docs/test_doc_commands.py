@@ -50,7 +50,6 @@ RUN_BY = {
     "study": "tests/app/test_study.py::test_a_killed_study_goes_on",
     "torchrun": "tests/app/test_launch.py::test_torchrun_works_as_well",
     "srun": "docs/clusters.md",  # which says that it was not run
-    "python -m tools.configuration_reference": "tests/docs/test_docs.py",
     "python -m tools.draw_concepts": "tests/docs/test_docs.py",
     "python -m tools.screenshots": "tools/screenshots.py",
     "python -m tests.data.fuzz_data": "tests/data/fuzz_data.py",
@@ -101,7 +100,7 @@ COMMANDS = sorted(
     {
         Command(page, text)
         for page in PAGES
-        if page.name not in ("configuration.md", "leaderboard.md")
+        if page.name != "leaderboard.md"
         for text in commands_of((ROOT / page).read_text(encoding="utf-8"))
     }
 )

@@ -60,7 +60,7 @@ def test_all_losses_and_strategies_are_offered() -> None:
     }
     assert len(classes) > 20 and classes < {*polyqwen.losses.__all__}
     assert (
-        {"InfoNCELoss", "ScoredTextLoss"} <= built("task", "losses") <= {*polyqwen.losses.__all__}
+        {"GroundedLoss", "ScoredTextLoss"} <= built("task", "losses") <= {*polyqwen.losses.__all__}
     )
     strategies = built("weighting", "weighting")
     assert len(strategies) > 25 and strategies <= {*polyqwen.weighting.__all__}
