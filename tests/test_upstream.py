@@ -150,7 +150,7 @@ def test_it_is_still_there(name: str) -> None:
 
 
 def private_names() -> Iterator[tuple[str, str]]:
-    """(name, file) of attributes and imports with an underscore that the package does not define."""
+    """(name, file) of attributes and imports with an underscore that the package does not have."""
     trees = {p: ast.parse(p.read_text(encoding="utf-8")) for p in (ROOT / "polyqwen").rglob("*.py")}
     nodes = [(node, path) for path, tree in trees.items() for node in ast.walk(tree)]
     ours = {n.name for n, _ in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}

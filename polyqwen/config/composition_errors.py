@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from polyqwen.config.conf import conf_folders
+from polyqwen.config.conf import options_of
 from polyqwen.config.errors import ConfigError, one_line, suggest
 from polyqwen.config.signatures import signature_of
 from polyqwen.config.toplevel import STUDY
@@ -59,9 +59,7 @@ def _missing(error: MissingConfigException) -> ConfigError:
     source = f" (named in {file.group(1)}.yaml)" if file and "/" in file.group(1) else ""
     where = f"{group}={option}" if group else option
     # Hydra gives no options where a group takes a list
-    options = error.options or [
-        path.stem for folder in conf_folders() for path in (folder / group).glob("*.yaml")
-    ]
+    options = error.options or options_of(group)
     return ConfigError(where, f"there is no such file{source}", suggest(option, options))
 
 

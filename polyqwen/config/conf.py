@@ -20,3 +20,9 @@ def conf_folders() -> list[Path]:
     """Folders in which a group's file is looked for; the first that has it wins."""
     own = working_conf()
     return [own, CONF] if own.is_dir() and not own.samefile(CONF) else [CONF]
+
+
+def options_of(group: str) -> list[str]:
+    """Names of a group's files, sorted."""
+    files = (path for folder in conf_folders() for path in (folder / group).glob("*.yaml"))
+    return sorted({path.stem for path in files})

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from polyqwen.config.conf import options_of
 from polyqwen.config.errors import ConfigError
 from polyqwen.report.comparison.claims import read_claim
 
@@ -39,6 +40,8 @@ class Study:
         common: overrides of all variants, before the variants' own.
         claims: name -> ``text``, ``with`` a variant and ``without`` another, ``metric`` (see
             `polyqwen.runs.run_folder.RunFolder.value_of`), and ``metric_without`` for the other.
+        every: group whose options are variants too, so that a new file is compared; None: no group.
+        every_except: options of it that are not, beside those that `variants` has.
 
     Raises:
         ValueError: a value is out of range, or a variant is named that is not there.
@@ -54,7 +57,15 @@ class Study:
         jobs: int = 1,
         common: Sequence[str] = (),
         claims: Mapping[str, Mapping[str, str | None]] | None = None,
+        every: str | None = None,
+        every_except: Sequence[str] = (),
     ) -> None:
+        if every is not None:
+            options = options_of(every)
+            if not options:
+                raise ValueError(f"study.every is {every}, but conf has no such group")
+            left = (option for option in options if option not in (*variants, *every_except))
+            variants = {**variants, **{option: [f"{every}={option}"] for option in left}}
         for word in (name, *variants):
             if not NAME.fullmatch(word):
                 raise ValueError(f"study: {word!r} names a folder; use letters, digits, _ . -")
