@@ -218,6 +218,32 @@ def test_the_first_rank_to_fail_is_named_and_not_waited_for(
     assert not working_for(tmp_path)
 
 
+@pytest.mark.parametrize("ignored", [False, True], ids=["a closed terminal", "nohup"])
+def test_a_hangup_reaches_the_ranks_unless_it_is_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    ignored: bool,
+) -> None:
+    """Ranks that have no handler yet: the launcher says how to go on."""
+    program = "import os, time; os.kill(os.getppid(), 1); time.sleep(3)"
+    monkeypatch.setattr("polyqwen.app.launch.WORKER", ("-c", program))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        if ignored:
+            launch(OmegaConf.create({"run_dir": str(tmp_path)}), 2)
+        else:
+            with pytest.raises(SystemExit) as ended:
+                launch(OmegaConf.create({"run_dir": str(tmp_path)}), 2)
+            assert ended.value.code == 129
+        kept = signal.getsignal(signal.SIGHUP)
+        assert kept is (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    said = "" if ignored else "interrupted (SIGHUP); this run has no checkpoint yet\n"
+    assert capfd.readouterr().err == said and not working_for(tmp_path)
+
+
 def test_a_second_signal_ends_at_once(folder: Path, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with training(folder, cache, out) as process:
