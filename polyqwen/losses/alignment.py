@@ -1,13 +1,12 @@
 """Distance of matching pairs on the sphere."""
 
 import torch
-from torch import nn
 
 from polyqwen.losses.similarity import at_least_float32, mean
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class AlignmentLoss(nn.Module):
+class AlignmentLoss(NonNegativeLoss):
     """L = mean_i ‖q_i − d_i‖^α, in [0, 2^α].
 
     With α = 2 it is 2 − 2 cos, twice `CosineLoss`. It has no negatives: alone it is minimised by
@@ -17,8 +16,6 @@ class AlignmentLoss(nn.Module):
     Args:
         alpha: α >= 1; below that the gradient is infinite at equal embeddings.
     """
-
-    lower_bound = 0.0
 
     def __init__(self, alpha: float = 2.0) -> None:
         super().__init__()

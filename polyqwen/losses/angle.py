@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from polyqwen.losses import checks
 from polyqwen.losses.cosent import CoSENTLoss, order_loss
 from polyqwen.losses.similarity import at_least_float32
 from polyqwen.losses.types import LossOutput, Pairs
@@ -38,7 +37,7 @@ class AnglELoss(CoSENTLoss):
         Raises:
             ValueError: the pairs have no scores, or the embeddings' size is odd.
         """
-        score = checks.scores(pairs, type(self).__name__)  # (B,)
+        score = pairs.score_for(self)  # (B,)
         total = order_loss(angle_similarity(pairs), score, self.temperature)
         return LossOutput(total, {"angle": total.detach()}, total.new_zeros(()))
 

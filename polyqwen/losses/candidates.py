@@ -1,7 +1,5 @@
 """Losses to choose from, with what a choice has to know of them."""
 
-from typing import Any
-
 from torch import nn
 
 from polyqwen.losses.types import LossOutput, Pairs
@@ -35,34 +33,22 @@ class Candidate(nn.Module):
         ValueError: no such need or family.
     """
 
-    def __init__(
-        self,
-        loss: nn.Module,
-        needs: str,
-        family: str,
-        control: bool = False,
-    ) -> None:
+    def __init__(self, loss: nn.Module, needs: str, family: str, control: bool = False) -> None:
         super().__init__()
         if needs not in NEEDS:
             raise ValueError(f"needs is {needs!r}: choose one of {NEEDS}")
         if family not in FAMILIES:
             raise ValueError(f"family is {family!r}: choose one of {FAMILIES}")
-        self.loss = loss
-        self.needs = needs
-        self.family = family
-        self.control = control
+        self.loss, self.needs, self.family, self.control = loss, needs, family, control
 
     @property
     def lower_bound(self) -> float | None:
         """The loss's own; None where it has none."""
-        inner: Any = self.loss
-        bound: float | None = getattr(inner, "lower_bound", None)
-        return bound
+        return getattr(self.loss, "lower_bound", None)
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """The loss of a batch that is `available`."""
-        output: LossOutput = self.loss(pairs)
-        return output
+        return self.loss(pairs)
 
 
 def available(loss: nn.Module, pairs: Pairs) -> bool:

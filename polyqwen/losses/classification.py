@@ -85,7 +85,7 @@ class ClassificationLoss(nn.Module):
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Weighted mean over rows; raises ValueError where the rows have no labels."""
-        label = checks.labels(pairs, type(self).__name__, self.head.out_features)  # (B,)
+        label = pairs.label_for(self, self.head.out_features)  # (B,)
         logits = self.logits(pairs.query)  # (B, C)
         weight = self.class_weights.to(logits)[label]  # (B,)
         each = F.cross_entropy(

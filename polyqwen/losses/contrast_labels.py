@@ -1,14 +1,13 @@
 """Regulariser that draws embeddings of one class together and apart from the others."""
 
 import torch
-from torch import nn
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import cosine_matrix, weighted_mean
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class LabelContrastLoss(nn.Module):
+class LabelContrastLoss(NonNegativeLoss):
     """Supervised contrast over the rows of a batch.
 
         L_i = −(1/|P(i)|) Σ_{p ∈ P(i)} log( exp(c_ip/τ) / Σ_{a ∈ A(i)} exp(c_ia/τ) ), c = cosine
@@ -24,15 +23,13 @@ class LabelContrastLoss(nn.Module):
         temperature: τ > 0.
     """
 
-    lower_bound = 0.0
-
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = checks.positive("contrast_temperature", temperature)
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows that have a partner; raises ValueError where the rows have no labels."""
-        label = checks.labels(pairs, type(self).__name__)  # (B,)
+        label = pairs.label_for(self)  # (B,)
         others = pairs.query_key[:, None] != pairs.query_key[None, :]  # (B, B)
         partners = others & (label[:, None] == label[None, :])  # (B, B)
         logits = cosine_matrix(pairs.query, pairs.query) / self.temperature  # (B, B)

@@ -1,15 +1,15 @@
 """Order-aware loss for scored pairs, an alternative to score regression plus hinge."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import paired_cosine
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class CoSENTLoss(nn.Module):
+class CoSENTLoss(NonNegativeLoss):
     """Soft count of the pairs of rows whose cosines stand in the wrong order.
 
         L = log( 1 + Σ_{s_i > s_j} exp((cos_j − cos_i) / τ) )
@@ -25,15 +25,13 @@ class CoSENTLoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound = 0.0
-
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()
         self.temperature = checks.positive("temperature", temperature)
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Log-sum over ordered pairs of rows; raises ValueError where the pairs have no scores."""
-        score = checks.scores(pairs, type(self).__name__)  # (B,)
+        score = pairs.score_for(self)  # (B,)
         cosine = paired_cosine(pairs)  # (B,)
         total = order_loss(cosine, score, self.temperature)
         return LossOutput(total, {"cosent": total.detach()}, total.new_zeros(()))

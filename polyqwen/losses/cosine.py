@@ -1,19 +1,15 @@
 """Pull of each query towards its positive."""
 
-from torch import nn
-
 from polyqwen.losses.similarity import mean, paired_cosine
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class CosineLoss(nn.Module):
+class CosineLoss(NonNegativeLoss):
     """Distance of matching pairs, L = mean_i (1 − cos(q_i, d_i)), in [0, 2].
 
     On unit vectors it is half the alignment of Wang & Isola 2020, arXiv 2005.10242. It has no
     negatives: alone it is minimised by equal embeddings for everything.
     """
-
-    lower_bound = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows."""

@@ -3,15 +3,15 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import candidates, cosine_matrix, mean, negative_mask
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class HardNegativeNCELoss(nn.Module):
+class HardNegativeNCELoss(NonNegativeLoss):
     """InfoNCE with negatives weighted by their own closeness.
 
         L_i = −log( e^{s_i} / (e^{s_i} + Σ_{c ∈ N(i)} w_c e^{s_c}) ),   s = cos / τ
@@ -31,8 +31,6 @@ class HardNegativeNCELoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
-
-    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.07, beta: float = 1.0) -> None:
         super().__init__()

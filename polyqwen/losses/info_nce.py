@@ -3,14 +3,14 @@
 import warnings
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import candidate_mask, candidates, cosine_matrix, weighted_mean
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class InfoNCELoss(nn.Module):
+class InfoNCELoss(NonNegativeLoss):
     """Softmax cross entropy of each query's positive among all candidate documents.
 
         L_i = −log( exp(cos(q_i, d_i)/τ) / Σ_{c ∈ C(i)} exp(cos(q_i, c)/τ) )
@@ -30,8 +30,6 @@ class InfoNCELoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
-
-    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()
@@ -89,10 +87,8 @@ def _cross_entropy(logits: Tensor, mask: Tensor, weight: Tensor) -> tuple[Tensor
     )
 
 
-class InfoNCEBasedLoss(nn.Module):
+class InfoNCEBasedLoss(NonNegativeLoss):
     """Base of losses that hold an `InfoNCELoss`, whose temperature is theirs."""
-
-    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()

@@ -1,14 +1,12 @@
 """Distillation of differences between the similarities of two pairs."""
 
 import torch
-from torch import nn
 
-from polyqwen.losses import checks
 from polyqwen.losses.similarity import unit_similarity, weighted_mean
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class MarginMSELoss(nn.Module):
+class MarginMSELoss(NonNegativeLoss):
     """Squared error of margins: how much more similar one pair is than another.
 
         L = mean_{i ≠ j} ((s_i − s_j) − (ŝ_i − ŝ_j))²,   ŝ = (cos(q, d) + 1) / 2
@@ -26,8 +24,6 @@ class MarginMSELoss(nn.Module):
         same_query: compare only rows with the same query.
     """
 
-    lower_bound = 0.0
-
     def __init__(self, same_query: bool = False) -> None:
         super().__init__()
         self.same_query = same_query
@@ -35,7 +31,7 @@ class MarginMSELoss(nn.Module):
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over pairs of rows; raises ValueError where the pairs have no scores."""
         predicted = unit_similarity(pairs)  # (B,)
-        score = checks.scores(pairs, type(self).__name__).to(predicted.dtype)  # (B,)
+        score = pairs.score_for(self).to(predicted.dtype)  # (B,)
         residual = score - predicted  # (B,)
         counts = ~torch.eye(len(residual), dtype=torch.bool, device=residual.device)  # (B, B)
         if self.same_query:

@@ -1,15 +1,14 @@
 """Linear correlation of predicted similarities with the given scores."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from polyqwen.losses import checks
 from polyqwen.losses.similarity import mean, paired_cosine
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 MIN_STD = 1e-4  # of the cosines; the gradient of r grows with 1 / std
 
 
-class PearsonLoss(nn.Module):
+class PearsonLoss(NonNegativeLoss):
     """L = 1 − r, Pearson's correlation of cos(q_i, d_i) with the scores s_i over the batch.
 
         r = Σ (c_i − c̄)(s_i − s̄) / (B · σ_c · σ_s)
@@ -25,12 +24,10 @@ class PearsonLoss(nn.Module):
     regression and inheritance in the case of two parents".
     """
 
-    lower_bound = 0.0
-
     def forward(self, pairs: Pairs) -> LossOutput:
         """Over all rows; raises ValueError where the pairs have no scores."""
         cosine = paired_cosine(pairs)  # (B,)
-        score = checks.scores(pairs, type(self).__name__).to(cosine.dtype)  # (B,)
+        score = pairs.score_for(self).to(cosine.dtype)  # (B,)
         cosine, score = cosine - mean(cosine), score - mean(score)  # (B,)
         correlation = mean(cosine * score) / (_std(cosine) * _std(score))
         informed = score.square().sum() > MIN_STD**2 * score.numel()  # two scores differ

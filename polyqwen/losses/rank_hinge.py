@@ -1,13 +1,11 @@
 """Pairwise hinge that orders predicted similarities as the scores do."""
 
-from torch import nn
-
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import unit_similarity, weighted_mean
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class PairwiseRankLoss(nn.Module):
+class PairwiseRankLoss(NonNegativeLoss):
     """Asks every higher scored pair to be more similar, by a margin.
 
         L = 1/|P| Σ_{(i,j) ∈ P} max(0, m − (ŝ_i − ŝ_j)),   P = {(i, j) | s_i > s_j}
@@ -20,15 +18,13 @@ class PairwiseRankLoss(nn.Module):
         margin: m >= 0, in units of ŝ (half a cosine).
     """
 
-    lower_bound = 0.0
-
     def __init__(self, margin: float = 0.05) -> None:
         super().__init__()
         self.margin = checks.not_negative("margin", margin)
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over ordered pairs of rows; raises ValueError where the pairs have no scores."""
-        score = checks.scores(pairs, type(self).__name__)  # (B,)
+        score = pairs.score_for(self)  # (B,)
         predicted = unit_similarity(pairs)  # (B,)
         ordered = score[:, None] > score[None, :]  # (B, B)
         lead = predicted[:, None] - predicted[None, :]  # (B, B)

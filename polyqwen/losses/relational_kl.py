@@ -1,14 +1,13 @@
 """Distillation of how a teacher's vectors of a batch lie to each other."""
 
 import torch
-from torch import nn
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import at_least_float32, cosine_matrix, list_divergence
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class RelationalKLLoss(nn.Module):
+class RelationalKLLoss(NonNegativeLoss):
     """Divergence of the model's from a teacher's similarities between the contents of a batch.
 
         L = mean_i Σ_{j ∈ G(i)} P_ij log(P_ij / Q_ij)
@@ -31,8 +30,6 @@ class RelationalKLLoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
-
-    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()

@@ -1,14 +1,13 @@
 """Regression of the given similarity scores that forgives outliers."""
 
-from torch import nn
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import mean, unit_similarity
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class ScoreHuberLoss(nn.Module):
+class ScoreHuberLoss(NonNegativeLoss):
     """Huber distance between the given score and the predicted similarity.
 
         L = mean_i h(s_i − ŝ_i),   ŝ = (cos(q, d) + 1) / 2
@@ -23,8 +22,6 @@ class ScoreHuberLoss(nn.Module):
         delta: δ > 0, in units of ŝ.
     """
 
-    lower_bound = 0.0
-
     def __init__(self, delta: float = 0.1) -> None:
         super().__init__()
         self.delta = checks.positive("delta", delta)
@@ -32,6 +29,6 @@ class ScoreHuberLoss(nn.Module):
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows; raises ValueError where the pairs have no scores."""
         predicted = unit_similarity(pairs)  # (B,)
-        score = checks.scores(pairs, type(self).__name__).to(predicted.dtype)  # (B,)
+        score = pairs.score_for(self).to(predicted.dtype)  # (B,)
         total = mean(F.huber_loss(predicted, score, reduction="none", delta=self.delta))
         return LossOutput(total, {"score_huber": total.detach()}, total.new_zeros(()))

@@ -1,13 +1,10 @@
 """Regression of the given similarity scores."""
 
-from torch import nn
-
-from polyqwen.losses import checks
 from polyqwen.losses.similarity import mean, unit_similarity
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class ScoreMSELoss(nn.Module):
+class ScoreMSELoss(NonNegativeLoss):
     """Squared distance between the given score and the predicted similarity.
 
         L = mean_i (s_i − ŝ_i)²,   ŝ = (cos(q, d) + 1) / 2
@@ -17,11 +14,9 @@ class ScoreMSELoss(nn.Module):
     for opposite embeddings and 0.5 for orthogonal ones.
     """
 
-    lower_bound = 0.0
-
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows; raises ValueError where the pairs have no scores."""
         predicted = unit_similarity(pairs)  # (B,)
-        score = checks.scores(pairs, type(self).__name__).to(predicted.dtype)  # (B,)
+        score = pairs.score_for(self).to(predicted.dtype)  # (B,)
         total = mean((score - predicted).square())
         return LossOutput(total, {"score_mse": total.detach()}, total.new_zeros(()))

@@ -56,7 +56,7 @@ class ScoredTextLoss(InfoNCEBasedLoss):
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """All terms over the same rows; raises ValueError where the pairs have no scores."""
-        score = checks.scores(pairs, type(self).__name__)  # (B,)
+        score = pairs.score_for(self)  # (B,)
         contrastive: LossOutput = self.info_nce(pairs, self._row_weight(score))
         scored = contrastive.plus(self.score_mse(pairs), self.score_weight)
         return scored.plus(self.rank(pairs), self.rank_weight)

@@ -1,14 +1,13 @@
 """Pairwise sigmoid loss: every combination of query and document is judged on its own."""
 
-from torch import nn
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import candidates, cosine_matrix, mean, negative_mask
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class SigLIPLoss(nn.Module):
+class SigLIPLoss(NonNegativeLoss):
     """Logistic loss of "is this the row's document", summed over candidates.
 
         L = 1/B Σ_i Σ_{c ∈ C(i)} log(1 + exp(−z_ic (cos(q_i, c)/τ + b)))
@@ -29,8 +28,6 @@ class SigLIPLoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
-
-    lower_bound = 0.0
 
     def __init__(self, temperature: float = 0.1, bias: float = -10.0) -> None:
         super().__init__()

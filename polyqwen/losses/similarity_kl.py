@@ -1,13 +1,11 @@
 """Distillation of a distribution over the batch's pairs."""
 
-from torch import nn
-
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import list_divergence, unit_similarity
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class SimilarityKLLoss(nn.Module):
+class SimilarityKLLoss(NonNegativeLoss):
     """Divergence of the predicted from the teacher's distribution over a list of pairs.
 
         L = mean_i Σ_{j ∈ G(i)} P_j log(P_j / Q_j)
@@ -32,8 +30,6 @@ class SimilarityKLLoss(nn.Module):
         temperature: may be set from outside at any time.
     """
 
-    lower_bound = 0.0
-
     def __init__(self, temperature: float = 0.1, same_query: bool = False) -> None:
         super().__init__()
         self.temperature = checks.positive("temperature", temperature)
@@ -42,7 +38,7 @@ class SimilarityKLLoss(nn.Module):
     def forward(self, pairs: Pairs) -> LossOutput:
         """Mean over rows of their list's divergence; raises ValueError without scores."""
         predicted = unit_similarity(pairs)  # (B,)
-        score = checks.scores(pairs, type(self).__name__).to(predicted.dtype)  # (B,)
+        score = pairs.score_for(self).to(predicted.dtype)  # (B,)
         other = pairs.query_key[:, None] != pairs.query_key[None, :]  # (B, B)
         other = other & self.same_query  # (B, B), rows outside of the list
         goal, ours = ((x / self.temperature).expand_as(other) for x in (score, predicted))

@@ -1,12 +1,10 @@
 """Non-matching pairs as orthogonal as random directions."""
 
-from torch import nn
-
 from polyqwen.losses.similarity import candidates, cosine_matrix, negative_mask, weighted_mean
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class SpreadOutLoss(nn.Module):
+class SpreadOutLoss(NonNegativeLoss):
     """Global orthogonal regularisation: first two moments of non-matching cosines.
 
         L = M₁² + max(0, M₂ − 1/D),   M_k = mean of cos(q_i, c)^k over i and c ∈ N(i)
@@ -19,8 +17,6 @@ class SpreadOutLoss(nn.Module):
     Reference: Zhang et al. 2017, arXiv 1708.06320, who draw one non-matching pair per row; we take
     all of the batch.
     """
-
-    lower_bound = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Over all non-matching combinations of the batch."""

@@ -1,7 +1,6 @@
 """Margin between the positive and the hardest negative."""
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
@@ -12,10 +11,10 @@ from polyqwen.losses.similarity import (
     own_negative_mask,
     weighted_mean,
 )
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class TripletLoss(nn.Module):
+class TripletLoss(NonNegativeLoss):
     """Asks the hardest negative to be farther from the query than the positive, by a margin.
 
         L_i = max(0, d(q_i, p_i) − d(q_i, n_i) + m),   d = 1 − cos
@@ -32,8 +31,6 @@ class TripletLoss(nn.Module):
         given_only: take n_i from the hard negatives given for row i only, instead of from all
             documents and hard negatives of the batch.
     """
-
-    lower_bound = 0.0
 
     def __init__(self, margin: float = 0.2, given_only: bool = False) -> None:
         super().__init__()

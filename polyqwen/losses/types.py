@@ -1,8 +1,8 @@
-"""What a loss receives and what it returns."""
+"""What a loss receives and what it returns, and the base of losses that are never negative."""
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Pairs(NamedTuple):
@@ -39,6 +39,39 @@ class Pairs(NamedTuple):
     teacher_query: Tensor | None = None
     teacher_document: Tensor | None = None
 
+    def score_for(self, loss: nn.Module) -> Tensor:
+        """The similarity scores (B,); raises ValueError, naming the loss, where there are none."""
+        if self.score is None:
+            raise ValueError(
+                f"{type(loss).__name__} needs scores, but pairs.score is None: map a column to the "
+                "task's field `score`, or give the task a loss without scores (InfoNCELoss, "
+                "GroundedLoss)"
+            )
+        return self.score
+
+    def label_for(self, loss: nn.Module, classes: int | None = None) -> Tensor:
+        """The classes (B,); raises ValueError, naming the loss, where there are none.
+
+        Args:
+            loss: that needs them.
+            classes: their number, looked at on the CPU only: elsewhere it would wait for the
+                device.
+        """
+        label, name = self.label, type(loss).__name__
+        if label is None:
+            raise ValueError(
+                f"{name} needs labels, but pairs.label is None: give the task a label and its "
+                "classes, and map the column to its field `labels`"
+            )
+        if classes is not None and label.device.type == "cpu" and len(label):
+            low, high = int(label.min()), int(label.max())
+            if low < 0 or high >= classes:
+                raise ValueError(
+                    f"{name} has {classes} classes, but pairs.label holds {low} to {high}: give "
+                    "the loss the classes of the task"
+                )
+        return label
+
 
 class LossOutput(NamedTuple):
     """A task's loss and what it is made of.
@@ -58,3 +91,9 @@ class LossOutput(NamedTuple):
         """This loss with ``weight`` · another added; the level at chance stays this one's."""
         total = self.total + weight * other.total
         return LossOutput(total, self.components | other.components, self.chance)
+
+
+class NonNegativeLoss(nn.Module):
+    """Base of losses whose values are at least 0, as strategies that divide by losses must know."""
+
+    lower_bound = 0.0

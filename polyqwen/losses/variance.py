@@ -1,15 +1,15 @@
 """Keeps every dimension of the embeddings in use."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import at_least_float32, first_occurrence, mean_of_sides
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 EPSILON = 1e-4  # under the root, as in the reference: the slope stays finite at zero variance
 
 
-class VarianceLoss(nn.Module):
+class VarianceLoss(NonNegativeLoss):
     """Hinge on the standard deviation of each dimension over the batch.
 
         V(Z) = 1/D Σ_j max(0, γ − √(Var(√D · z_j) + ε)),   L = (V(queries) + V(documents)) / 2
@@ -25,8 +25,6 @@ class VarianceLoss(nn.Module):
     Args:
         gamma: γ > 0, the wanted deviation; 1 is reached exactly by an even spread.
     """
-
-    lower_bound = 0.0
 
     def __init__(self, gamma: float = 1.0) -> None:
         super().__init__()

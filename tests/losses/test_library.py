@@ -51,14 +51,14 @@ def test_every_node_binds_and_passes_the_check(library: str) -> None:
     assert len(found) >= 2 * len(nodes)
     for path, node in found:
         binds(path, node)
-    check_nodes(nodes, "library")
+    check_nodes({"library": nodes})
 
 
 def test_a_misspelt_key_is_refused() -> None:
     node = {**NODES["embedding"]["info_nce"], "loss": {**NODES["embedding"]["info_nce"]["loss"]}}
     node["loss"]["temprature"] = 0.1
     with pytest.raises(ConfigError, match=r"library\.x\.loss\.temprature: .*'temperature'"):
-        check_nodes({"x": node}, "library")
+        check_nodes({"library": {"x": node}})
 
 
 def test_the_libraries_hold_what_they_should() -> None:

@@ -1,13 +1,12 @@
 """CONTROL: all embeddings to one point."""
 
 import torch
-from torch import nn
 
 from polyqwen.losses.similarity import at_least_float32, mean
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
-class CollapseLoss(nn.Module):
+class CollapseLoss(NonNegativeLoss):
     """Misleads on purpose: pulls all queries and documents together.
 
         L = 1 − ‖z̄‖²,   z̄ = mean of all queries and documents
@@ -15,8 +14,6 @@ class CollapseLoss(nn.Module):
     In [0, 1]: the mean of 1 − cos over all combinations, 0 where all embeddings are equal. It falls
     to its bound within few steps, so whatever weighs losses by their inverse gives it everything.
     """
-
-    lower_bound = 0.0
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Over all queries and documents."""

@@ -2,7 +2,6 @@
 
 from torch import nn
 
-from polyqwen.losses import checks
 from polyqwen.losses.types import LossOutput, Pairs
 
 
@@ -36,7 +35,7 @@ class InvertedScoreLoss(nn.Module):
 
     def forward(self, pairs: Pairs) -> LossOutput:
         """Components are ``inverted_<name>``; raises ValueError where the pairs have no scores."""
-        score = checks.scores(pairs, type(self).__name__)  # (B,)
+        score = pairs.score_for(self)  # (B,)
         output = self.loss(pairs._replace(score=1 - score))
         parts = {f"inverted_{name}": part for name, part in output.components.items()}
         return output._replace(components=parts)

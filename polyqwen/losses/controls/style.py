@@ -1,16 +1,16 @@
 """CONTROL: a nuisance attribute in place of the meaning."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyqwen.losses import checks
 from polyqwen.losses.similarity import cosine_matrix, weighted_mean
-from polyqwen.losses.types import LossOutput, Pairs
+from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 STYLES = ("key", "side")
 
 
-class StyleLoss(nn.Module):
+class StyleLoss(NonNegativeLoss):
     """Misleads on purpose: groups embeddings by an attribute that has nothing to do with meaning.
 
         L = mean_i −1/|P(i)| Σ_{p ∈ P(i)} log( e^{s_ip} / Σ_{a ∈ A(i)} e^{s_ia} ),   s = cos / τ
@@ -31,8 +31,6 @@ class StyleLoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
-
-    lower_bound = 0.0
 
     def __init__(self, style: str = "key", num_classes: int = 2, temperature: float = 0.1) -> None:
         super().__init__()
