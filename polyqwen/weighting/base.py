@@ -48,6 +48,7 @@ class Weighting(TaskState, ABC):
     in_step: ClassVar[bool] = False
     needs_bounds: ClassVar[bool] = False  # divides by losses or takes their logarithm
     needs_trusted: ClassVar[bool] = False
+    normalize: str = "sum_to_T"
 
     base: Tensor  # (T,)
     window: Tensor  # (5, T), `WindowSums` over all ranks up to the last sync
@@ -206,27 +207,22 @@ class Weighting(TaskState, ABC):
         sums = WindowSums(*self.window.cpu().clone())
         self.window.zero_()
         per_row = 1.0 / sums.rows.clamp_min(1.0)
-        products = None if self.gram is None else self.gram.take()
         return Statistics(
             step=step,
             loss=sums.loss * per_row,
             relative=sums.relative * per_row,
             rows=sums.rows,
-            batches=sums.batches,
             skipped=sums.skipped,
-            gram=None if products is None else products.tasks,
+            products=None if self.gram is None else self.gram.take(),
             trusted=None if trusted is None else trusted.detach().cpu().double(),
-            trusted_products=None if products is None else products.trusted,
-            trusted_norm=0.0 if products is None else products.trusted_norm,
             features=None if self.sketch is None else self.sketch.take(),
         )
 
     def _checked(self, statistics: Statistics, old: Tensor) -> Decision | None:
         """The strategy's decision, or the old weights where one cannot be had."""
-        gradients = (statistics.gram, statistics.trusted_products)
         if self.in_step and bool(statistics.skipped.any()):
             why = "a loss"
-        elif any(v is not None and not bool(torch.isfinite(v).all()) for v in gradients):
+        elif statistics.products is not None and not statistics.products.finite:
             why = "a gradient"
         else:
             decision = self._next(statistics, old)
@@ -246,6 +242,18 @@ class Weighting(TaskState, ABC):
 
         Own state is changed here and nowhere else.
         """
+
+    def scaled(self, weights: Tensor, active: Tensor, old: Tensor) -> Tensor:
+        """Weights of the active tasks, (T,), the others' left as they are.
+
+        "sum_to_T" scales the active ones to sum to their number, so that the strategy does not
+        change the learning rate; "none" leaves them. Weights whose sum is not positive have no such
+        scale.
+        """
+        total = float(weights[active].sum())
+        if self.normalize == "sum_to_T" and total > 0.0:
+            weights = weights * int(active.sum()) / total
+        return torch.where(active, weights, old)
 
     def _excess(self, statistics: Statistics) -> Tensor:
         """Mean losses above their lower bounds, (T,); meaningful for active tasks."""

@@ -36,6 +36,12 @@ class Products(NamedTuple):
     trusted: Tensor | None = None
     trusted_norm: float = 0.0
 
+    @property
+    def finite(self) -> bool:
+        """Whether all products are."""
+        products = [self.tasks] if self.trusted is None else [self.tasks, self.trusted]
+        return all(bool(torch.isfinite(values).all()) for values in products)
+
 
 class Gram(ABC):
     """Collects one gradient vector per task and gives their inner products.
@@ -61,10 +67,8 @@ class Gram(ABC):
             graph: of this rank.
         """
         rows = [None if loss is None else self._gradient(loss, graph) for loss in losses]
-        zero = next(row for row in rows if row is not None).new_zeros(())
-        stacked = torch.stack(
-            [zero.expand(self.size(graph)) if row is None else row for row in rows]
-        )  # (T, P)
+        absent = torch.zeros_like(next(row for row in rows if row is not None))
+        stacked = torch.stack([absent if row is None else row for row in rows])  # (T, P)
         self._sums = stacked if self._sums is None else self._sums + stacked
         self._batches += 1
 
@@ -99,10 +103,6 @@ class Gram(ABC):
     def gradient(self, loss: Tensor, graph: Graph) -> Tensor:
         """One task's gradient on this rank, (P,) float32; keeps the graph."""
 
-    @abstractmethod
-    def size(self, graph: Graph) -> int:
-        """P."""
-
 
 class SharedHeadGram(Gram):
     """Gradients of a virtual last layer, ``δᵀ h`` with δ the gradient at the projection's output.
@@ -118,10 +118,6 @@ class SharedHeadGram(Gram):
         (delta,) = torch.autograd.grad(loss, graph.projected, retain_graph=True)  # (N, D)
         return (delta.float().T @ graph.pooled.detach().float()).flatten()
 
-    def size(self, graph: Graph) -> int:
-        """D · H."""
-        return graph.projected.shape[1] * graph.pooled.shape[1]
-
 
 class SummedRepresentationGram(Gram):
     """Gradients at the projection's output summed over rows, ``Σ_n δ_n``: those of a last bias.
@@ -133,10 +129,6 @@ class SummedRepresentationGram(Gram):
         """One task's (D,)."""
         (delta,) = torch.autograd.grad(loss, graph.projected, retain_graph=True)  # (N, D)
         return delta.float().sum(0)
-
-    def size(self, graph: Graph) -> int:
-        """D."""
-        return graph.projected.shape[1]
 
 
 class FullParameterGram(Gram):
@@ -155,7 +147,3 @@ class FullParameterGram(Gram):
                 for p, g in zip(graph.parameters, gradients, strict=True)
             ]
         )
-
-    def size(self, graph: Graph) -> int:
-        """The number of trained parameters."""
-        return sum(p.numel() for p in graph.parameters)

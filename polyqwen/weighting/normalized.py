@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from typing import Required, TypedDict
 
-import torch
-from torch import Tensor
-
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
 
@@ -34,19 +31,3 @@ class NormalizedWeighting(Weighting):
         super().__init__(static, eval_steps)
         check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")
         self.normalize = normalize
-
-    def scaled(self, weights: Tensor, active: Tensor, old: Tensor) -> Tensor:
-        """As the function `scaled`, by the strategy's ``normalize``."""
-        return scaled(weights, active, old, self.normalize)
-
-
-def scaled(weights: Tensor, active: Tensor, old: Tensor, normalize: str = "sum_to_T") -> Tensor:
-    """Weights of the active tasks, (T,), the others' left as they are.
-
-    "sum_to_T" scales the active ones to sum to their number, so that the strategy does not change
-    the learning rate; "none" leaves them. Weights whose sum is not positive have no such scale.
-    """
-    total = float(weights[active].sum())
-    if normalize == "sum_to_T" and total > 0.0:
-        weights = weights * int(active.sum()) / total
-    return torch.where(active, weights, old)

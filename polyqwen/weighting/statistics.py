@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from polyqwen.weighting.gram import Products
+
 
 class WindowSums(NamedTuple):
     """Sums over the rows or the micro-batches of a window, (T,) each.
@@ -42,14 +44,10 @@ class Statistics(NamedTuple):
         loss: mean loss per row above its lower bound, 0 where absent.
         relative: mean of loss / chance level, 0 where absent.
         rows: rows behind them.
-        batches: micro-batches in which the task was present, over all ranks.
         skipped: micro-batches left out because their loss was not finite.
-        gram: (T, T) inner products of the tasks' gradients, rows and columns of absent tasks zero;
-            None unless the strategy has a provider and two tasks were present.
+        products: of the tasks' gradients; None unless the strategy has a Gram matrix and two tasks
+            were present.
         trusted: mean loss of the trusted rows; None unless asked for.
-        trusted_products: inner products of the tasks' gradients with that of the trusted rows; None
-            unless asked for.
-        trusted_norm: length of that gradient.
         features: what the step's batch looks like, a few numbers; None unless asked for.
     """
 
@@ -57,12 +55,9 @@ class Statistics(NamedTuple):
     loss: Tensor
     relative: Tensor
     rows: Tensor
-    batches: Tensor
     skipped: Tensor
-    gram: Tensor | None = None
+    products: Products | None = None
     trusted: Tensor | None = None
-    trusted_products: Tensor | None = None
-    trusted_norm: float = 0.0
     features: Tensor | None = None
 
     @property

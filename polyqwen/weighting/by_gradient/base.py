@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.gram import Gram
-from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting, scaled
+from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
 ZERO = 1e-12  # a gradient this much shorter than the longest is none
@@ -60,10 +60,9 @@ class GradientWeighting(NormalizedWeighting):
         """
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision | None:
-        gram = statistics.gram
-        if gram is None:  # fewer than two tasks: there is nothing to weigh
-            weights = scaled(torch.ones_like(old), statistics.active, old, "none")
-            return Decision(weights, "fewer than two tasks")
+        if statistics.products is None:  # fewer than two tasks: there is nothing to weigh
+            return Decision(torch.where(statistics.active, 1.0, old), "fewer than two tasks")
+        gram = statistics.products.tasks
         used = with_gradient(gram, statistics.active)
         if not used.any():
             return Decision(old, "no task has a gradient")
@@ -74,7 +73,7 @@ class GradientWeighting(NormalizedWeighting):
             solved = solved * len(tasks) / size
         new = old.clone().index_copy_(0, tasks, solved)
         notes = dict.fromkeys(self._named(old, statistics.active & ~used), "no gradient")
-        return Decision(new, f"{type(self).__name__}", notes, causes(gram, used))
+        return Decision(new, type(self).__name__, notes, causes(gram, used))
 
 
 def with_gradient(gram: Tensor, active: Tensor) -> Tensor:

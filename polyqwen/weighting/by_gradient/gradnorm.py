@@ -66,20 +66,20 @@ class GradNorm(NormalizedWeighting):
         self.rule = AdamRule(len(self.tasks), lr, epsilon=1e-300) if optimizer == "adam" else None
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
-        gram, active = statistics.gram, statistics.active
-        if gram is None or int((used := with_gradient(gram, active)).sum()) < 2:
+        products, active = statistics.products, statistics.active
+        if products is None or int((used := with_gradient(products.tasks, active)).sum()) < 2:
             return Decision(old, "fewer than two tasks with a gradient")
         losses, first = self._excess(statistics), self.first.cpu()
         first = torch.where(used & (first == 0.0), losses, first)
         self.first.copy_(first)
         ratios = torch.where(used, losses / first, 0.0)
         rates = ratios / ratios[used].mean()  # r_t
-        norms = gram.diagonal().sqrt()
+        norms = products.tasks.diagonal().sqrt()
         aims = (old * norms)[used].mean() * rates**self.alpha
         slope = torch.sign(old * norms - aims) * norms
         new = self._stepped(old, slope, used).clamp_min(self.floor)
         new = self.scaled(new, used, old)
-        shown = causes(gram, used)
+        shown = causes(products.tasks, used)
         shown["training_rate"] = torch.where(used, rates, torch.nan)
         notes = dict.fromkeys(self._named(old, active & ~used), "no gradient")
         return Decision(new, f"GradNorm, alpha {self.alpha:g}", notes, shown)

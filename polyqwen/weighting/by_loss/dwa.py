@@ -7,7 +7,6 @@ from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.normalized import scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -44,7 +43,7 @@ class DynamicWeightAverage(Weighting):
         self.last.copy_(torch.where(active, loss, last))
         drawn = (rate / self.temperature).softmax(0)  # of the active: `scaled` renormalises
         return Decision(
-            scaled(drawn, active, old),
+            self.scaled(drawn, active, old),
             f"rates of the last two windows, temperature {self.temperature:g}",
             causes={"rate": torch.where(active, rate, torch.nan)},
         )

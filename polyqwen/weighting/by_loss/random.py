@@ -7,7 +7,6 @@ from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import step_generator
-from polyqwen.weighting.normalized import scaled
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -33,4 +32,4 @@ class RandomWeighting(Weighting):
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         generator = step_generator(self.seed, statistics.step)
         drawn = torch.randn(len(old), generator=generator, dtype=torch.float64).softmax(0)
-        return Decision(scaled(drawn, statistics.active, old), "random weights")
+        return Decision(self.scaled(drawn, statistics.active, old), "random weights")

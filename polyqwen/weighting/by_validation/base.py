@@ -9,7 +9,7 @@ from torch import Tensor
 from polyqwen.weighting.by_gradient.base import GradientArguments, cosines, with_gradient
 from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
-from polyqwen.weighting.normalized import NormalizedWeighting, scaled
+from polyqwen.weighting.normalized import NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -69,15 +69,29 @@ class TrustedGradientWeighting(NormalizedWeighting):
             tasks: (M,) int64, which tasks these are.
         """
 
-    def _next(self, statistics: Statistics, old: Tensor) -> Decision | None:
-        gram, products = statistics.gram, statistics.trusted_products
-        if gram is None:
-            weights = scaled(torch.ones_like(old), statistics.active, old, "none")
-            return Decision(weights, "fewer than two tasks")
-        used = with_gradient(gram, statistics.active)
-        if products is None or not statistics.trusted_norm or not used.any():
+    def _next(self, statistics: Statistics, old: Tensor) -> Decision:
+        products = statistics.products
+        if products is None:
+            return Decision(torch.where(statistics.active, 1.0, old), "fewer than two tasks")
+        used = with_gradient(products.tasks, statistics.active)
+        if products.trusted is None or not products.trusted_norm or not used.any():
             return Decision(old, "no gradient to compare with")
-        self._remember(gram, products / statistics.trusted_norm, used)
+        along = products.trusted / products.trusted_norm
+        return self._weigh(statistics, old, products.tasks, along, used)
+
+    def _weigh(
+        self, statistics: Statistics, old: Tensor, gram: Tensor, along: Tensor, used: Tensor
+    ) -> Decision:
+        """The decision where there are gradients to compare.
+
+        Args:
+            statistics: of the update.
+            old: (T,) base weights.
+            gram: (T, T) inner products of the tasks' gradients.
+            along: (T,) lengths of the tasks' gradients along the trusted rows'.
+            used: (T,) tasks that take part.
+        """
+        self._remember(gram, along, used)
         tasks = used.nonzero().flatten()
         agreement, norms = self.agreement.cpu(), self.norms.cpu()
         share = self.share(agreement[tasks], self.similarity.cpu()[tasks][:, tasks], tasks)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
 from polyqwen.weighting.common import check
-from polyqwen.weighting.normalized import scaled
 from polyqwen.weighting.statistics import Decision, Statistics, trusted_loss_left
 
 
@@ -46,5 +45,5 @@ class ValidationWeighting(Weighting):
         if not known.any():
             return Decision(old, "no task with trusted rows")
         soft = torch.where(known, left / self.temperature, -torch.inf).softmax(0)
-        weights = scaled(soft, known, old)
+        weights = self.scaled(soft, known, old)
         return Decision(weights, "what is left of trusted losses", causes={"left": left})

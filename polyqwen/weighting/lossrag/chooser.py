@@ -22,29 +22,6 @@ def agreement_of_mix(p: Tensor, agreement: Tensor, similarity: Tensor) -> Tensor
     return (p @ agreement) / (p @ similarity @ p).clamp_min(1e-6).sqrt()
 
 
-def objective(
-    p: Tensor,
-    agreement: Tensor,
-    similarity: Tensor,
-    prior: Tensor,
-    entropy: float,
-    prior_strength: float,
-) -> Tensor:
-    """``J(p) + a H(p) − b KL(p ‖ π)``, H the entropy and π the static weights' shares.
-
-    Args:
-        p: (M,) > 0, sums to 1.
-        agreement: (M,) r.
-        similarity: (M, M) C.
-        prior: (M,) π > 0, sums to 1.
-        entropy: a, >= 0.
-        prior_strength: b, >= 0.
-    """
-    own = torch.xlogy(p, p).sum()
-    divergence = own - (p * prior.log()).sum()
-    return agreement_of_mix(p, agreement, similarity) - entropy * own - prior_strength * divergence
-
-
 def retrieve(scores: Tensor, anchor: int | None, top_k: int | None, floor: float) -> Tensor:
     """Shares of the losses on offer: the best ``top_k`` and the anchor, softmax, floor.
 
@@ -135,12 +112,13 @@ class Chooser(NamedTuple):
         return Choice(share, scores, agreement_of_mix(share, offer.agreement, offer.similarity))
 
     def value(self, scores: Tensor, offer: Offer) -> Tensor:
-        """What the policy climbs: of all losses on offer, so that those not taken can rise too."""
-        return objective(
-            retrieve(scores, None, None, self.floor),
-            offer.agreement,
-            offer.similarity,
-            offer.prior / offer.prior.sum(),
-            self.entropy,
-            self.prior,
-        )
+        """The policy's objective, ``J(p) + a H(p) − b KL(p ‖ π)``.
+
+        p are the shares of all losses on offer, so that those not taken can rise too; H is the
+        entropy, π the prior's shares, a ``entropy`` and b ``prior``.
+        """
+        p = retrieve(scores, None, None, self.floor)
+        own, prior = torch.xlogy(p, p).sum(), offer.prior / offer.prior.sum()
+        divergence = own - (p * prior.log()).sum()
+        agreement = agreement_of_mix(p, offer.agreement, offer.similarity)
+        return agreement - self.entropy * own - self.prior * divergence

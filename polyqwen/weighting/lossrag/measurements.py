@@ -6,9 +6,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from polyqwen.weighting.by_gradient.base import cosines
-from polyqwen.weighting.statistics import Statistics
-
 FEWEST = 4.9  # effective number of windows before a correlation means anything: five
 
 
@@ -108,21 +105,6 @@ class Measurement(NamedTuple):
     trusted: float
     share: Tensor
     progress: float
-
-
-def measure(
-    statistics: Statistics,
-    looked: Tensor,
-    loss: Tensor,
-    trusted: float,
-    share: Tensor,
-    progress: float,
-) -> Measurement:
-    """One look, from statistics with a Gram matrix and products; the rest as in `Measurement`."""
-    assert statistics.gram is not None and statistics.trusted_products is not None
-    norms, unit = cosines(statistics.gram)
-    agreement = statistics.trusted_products / statistics.trusted_norm / norms
-    return Measurement(looked, norms, unit, agreement, loss, trusted, share, progress)
 
 
 def log_level(trusted: Tensor | None, lower_bounds: Tensor, judges: Tensor) -> float:

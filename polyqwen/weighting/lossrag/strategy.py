@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from typing import Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from polyqwen.weighting.by_gradient.base import with_gradient
+from polyqwen.weighting.by_gradient.base import cosines
 from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
 from polyqwen.weighting.feature_sketch import FeatureSketch
 from polyqwen.weighting.lossrag.activity import Activity
@@ -14,13 +14,56 @@ from polyqwen.weighting.lossrag.arguments import anchor_of, check_arguments, fam
 from polyqwen.weighting.lossrag.chooser import Chooser, Offer
 from polyqwen.weighting.lossrag.context import CONTEXTS, SKETCH, Context
 from polyqwen.weighting.lossrag.descriptors import AVERAGED, Descriptors
-from polyqwen.weighting.lossrag.library import Library
-from polyqwen.weighting.lossrag.measurements import RealisedCredit, log_level, measure
+from polyqwen.weighting.lossrag.measurements import Measurement, RealisedCredit, log_level
 from polyqwen.weighting.lossrag.policy import Policy
 from polyqwen.weighting.lossrag.transfer import load
 from polyqwen.weighting.statistics import Decision, Statistics
 
 SHOWN = ("conflict", "slope", "left")  # descriptors to log, beside those with a name of their own
+
+
+class Library(nn.Module):
+    """The candidate losses, described; nothing here chooses.
+
+    Args:
+        descriptors: φ of each.
+        situation: c.
+        activity: who takes part.
+        credit: what shares did in hindsight.
+        described: whether φ is handed out; zeros otherwise.
+    """
+
+    def __init__(
+        self,
+        descriptors: Descriptors,
+        situation: Context,
+        activity: Activity,
+        credit: RealisedCredit,
+        described: bool = True,
+    ) -> None:
+        super().__init__()
+        self.descriptors, self.situation = descriptors, situation
+        self.activity, self.credit, self.described = activity, credit, described
+
+    def observe(self, seen: Measurement, statistics: Statistics, learn: bool) -> dict[str, str]:
+        """Takes one update's look; returns loss -> what was switched, and why.
+
+        Args:
+            seen: what was measured.
+            statistics: for rows and the batch's features.
+            learn: whether z-scores' means and variances follow.
+        """
+        self.credit.observe(seen.share, seen.trusted)
+        if seen.looked.any():
+            realised = self.credit.correlation
+            self.descriptors.observe(seen, self.activity.anchor, realised, learn)
+            self.situation.observe(seen, statistics.rows, statistics.features, learn)
+        return self.activity.judge(seen.agreement)
+
+    def features(self) -> Tensor:
+        """φ, (M, F)."""
+        features = self.descriptors.features(self.credit.correlation)
+        return features if self.described else torch.zeros_like(features)
 
 
 class LossRAG(TrustedGradientWeighting):
@@ -29,9 +72,9 @@ class LossRAG(TrustedGradientWeighting):
     At each update every loss gets an embedding e from what it does (`Descriptors`), the situation
     gives a query q (`Context`, `Policy`), and ``p = floor(softmax(κ e · q on the best k))``
     (`retrieve`). Weights are ``λ_i ∝ p_i / n_i``, n the smoothed gradient norm. Before that the
-    policy takes a step up ``J(p) + a H(p) − b KL(p ‖ static)`` (`objective`), p over *all* losses
-    that are on, and losses that harm the trusted rows are switched off (`Activity`); these count
-    as measured at their tests only, although a Gram matrix holds them at every update. An own
+    policy takes a step up ``J(p) + a H(p) − b KL(p ‖ static)`` (`Chooser.value`), p over *all*
+    losses that are on, and losses that harm the trusted rows are switched off (`Activity`); these
+    count as measured at their tests only, although a Gram matrix holds them at every update. An own
     design, experimental; prior art and what it is worth: docs/lossrag.md.
 
     Args:
@@ -140,21 +183,23 @@ class LossRAG(TrustedGradientWeighting):
         self.expected.copy_(choice.expected)
         return self.applied.cpu()[tasks]
 
-    def _next(self, statistics: Statistics, old: Tensor) -> Decision | None:
-        gram, products = statistics.gram, statistics.trusted_products
-        if gram is None or products is None or not statistics.trusted_norm:
-            return super()._next(statistics, old)
-        used = with_gradient(gram, statistics.active)
-        if not used.any():
-            return super()._next(statistics, old)
-        trusted = log_level(statistics.trusted, self.lower_bounds, self.judges)
-        looked = self.library.activity.look(used)
-        progress = min(max(statistics.step / self.total_steps, 0.0), 1.0)
-        excess = self._excess(statistics)
-        seen = measure(statistics, looked, excess, trusted, self.applied.cpu(), progress)
+    def _weigh(
+        self, statistics: Statistics, old: Tensor, gram: Tensor, along: Tensor, used: Tensor
+    ) -> Decision:
+        """Looks at the losses before their shares are set, and tells what was seen."""
+        norms, unit = cosines(gram)
+        seen = Measurement(
+            looked=self.library.activity.look(used),
+            norms=norms,
+            cosines=unit,
+            agreement=along / norms,
+            loss=self._excess(statistics),
+            trusted=log_level(statistics.trusted, self.lower_bounds, self.judges),
+            share=self.applied.cpu(),
+            progress=min(max(statistics.step / self.total_steps, 0.0), 1.0),
+        )
         notes = self.library.observe(seen, statistics, learn=not self.chooser.frozen)
-        decision = super()._next(statistics, old)
-        assert decision is not None
+        decision = super()._weigh(statistics, old, gram, along, used)
         causes = decision.causes | self._diagnostics(used)
         return decision._replace(reason=self._reason(used), notes=notes, causes=causes)
 
