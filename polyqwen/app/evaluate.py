@@ -18,9 +18,8 @@ from polyqwen.config.untrusted import checked, load_saved_config
 from polyqwen.data.tables.splits import View
 from polyqwen.metrics.choice import hardest_queries, spread_queries
 from polyqwen.metrics.similarity import similarity_samples
-from polyqwen.metrics.split import SplitMetrics
+from polyqwen.metrics.split import SplitMetrics, name_of
 from polyqwen.metrics.types import PairEmbeddings
-from polyqwen.metrics.views import name_of
 from polyqwen.report.curves import plot_curves
 from polyqwen.report.gallery import write_galleries
 from polyqwen.report.gallery_image import plot_gallery

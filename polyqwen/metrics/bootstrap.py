@@ -1,5 +1,6 @@
 """Is one model better than another on the same rows? A percentile bootstrap of the difference."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,14 @@ class Interval(NamedTuple):
     high: float
 
 
-def _interval(difference: float, resampled: np.ndarray) -> Interval:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(difference, float(low), float(high))
+def _bootstrap(
+    difference: Callable[[np.ndarray], float], rows: int, samples: int, seed: int
+) -> Interval:
+    """The difference over all rows, and its percentiles over rows drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    drawn = [difference(generator.integers(rows, size=rows)) for _ in range(samples)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(float(difference(np.arange(rows))), float(low), float(high))
 
 
 def _checked(samples: int, *columns: ArrayLike) -> list[np.ndarray]:
@@ -49,10 +55,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 2000, seed: int 
     """
     first, second = _checked(samples, a, b)
     difference = first - second  # (Q,)
-    generator = np.random.default_rng(seed)
-    size = len(difference)
-    means = [difference[generator.integers(size, size=size)].mean() for _ in range(samples)]
-    return _interval(float(difference.mean()), np.asarray(means))
+    return _bootstrap(lambda rows: difference[rows].mean(), len(difference), samples, seed)
 
 
 def paired_bootstrap_spearman(
@@ -78,9 +81,8 @@ def paired_bootstrap_spearman(
         ValueError: vectors differ in length or are empty.
     """
     first, second, target = _checked(samples, cosines_a, cosines_b, scores)
-    generator = np.random.default_rng(seed)
-    resampled = np.empty(samples)
-    for i in range(samples):
-        rows = generator.integers(len(target), size=len(target))
-        resampled[i] = spearman(first[rows], target[rows]) - spearman(second[rows], target[rows])
-    return _interval(spearman(first, target) - spearman(second, target), resampled)
+
+    def difference(rows: np.ndarray) -> float:
+        return spearman(first[rows], target[rows]) - spearman(second[rows], target[rows])
+
+    return _bootstrap(difference, len(target), samples, seed)

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 LEVEL = 0.95  # of all intervals
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """A mean over seeds with its 95 % interval; NaN where it cannot be told."""
 
     mean: float
@@ -23,19 +24,11 @@ class Estimate(NamedTuple):
         return (self.high - self.low) / 2
 
 
-class Difference(NamedTuple):
+@dataclass(frozen=True)
+class Difference(Estimate):
     """A mean of paired differences, its 95 % interval, and the p value of the paired t-test."""
 
-    mean: float
-    low: float
-    high: float
     p: float
-    n: int
-
-    @property
-    def half(self) -> float:
-        """Half the width of the interval."""
-        return (self.high - self.low) / 2
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -47,10 +40,12 @@ def estimate(values: Sequence[float]) -> Estimate:
         values: one per seed; NaN in one (a run that diverged) makes the mean NaN.
     """
     x = np.asarray(values, dtype=np.float64)
-    if not len(x):
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    mean = float(x.mean())
-    half = _t_quantile(len(x) - 1) * _standard_error(x) if len(x) > 1 else math.nan
+    mean = float(x.mean()) if len(x) else math.nan
+    if len(x) < 2:
+        return Estimate(mean, math.nan, math.nan, len(x))
+    from scipy.stats import t as student
+
+    half = float(student.ppf(0.5 + LEVEL / 2, len(x) - 1)) * _standard_error(x)
     return Estimate(mean, mean - half, mean + half, len(x))
 
 
@@ -71,14 +66,14 @@ def paired_difference(
     seeds = [s for s in values if baseline is None or s in baseline]
     zero = dict.fromkeys(seeds, 0.0)
     d = np.array([values[s] - (baseline or zero)[s] for s in seeds], dtype=np.float64)
-    mean, low, high, count = estimate(d.tolist())
-    if count < 2 or math.isnan(mean):
-        return Difference(mean, math.nan, math.nan, math.nan, count)
-    error = _standard_error(d)
-    if error == 0.0:
-        return Difference(mean, low, high, 1.0 if mean == 0.0 else 0.0, count)
-    p = 2.0 * float(student.sf(abs(mean) / error, count - 1))
-    return Difference(mean, low, high, p, count)
+    found, p = estimate(d.tolist()), math.nan
+    if found.n > 1 and not math.isnan(found.mean):
+        error = _standard_error(d)
+        if error == 0.0:
+            p = 1.0 if found.mean == 0.0 else 0.0
+        else:
+            p = 2.0 * float(student.sf(abs(found.mean) / error, found.n - 1))
+    return Difference(found.mean, found.low, found.high, found.n, p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -108,9 +103,3 @@ def relative_gain(value: float, baseline: float) -> float:
 
 def _standard_error(x: np.ndarray) -> float:
     return float(x.std(ddof=1) / math.sqrt(len(x)))
-
-
-def _t_quantile(degrees: int) -> float:
-    from scipy.stats import t as student
-
-    return float(student.ppf(0.5 + LEVEL / 2, degrees))

@@ -115,10 +115,3 @@ class RetrievalMetrics:
         values["mrr"] = expected_reciprocal_rank(ranks).mean().item()
         values[f"ndcg@{NDCG_AT}"] = expected_ndcg(ranks).mean().item()
         return {**values, "pool": float(ranks.pool), "queries": float(len(ranks.best))}
-
-
-def chance(
-    pairs: PairEmbeddings, relevant_from: float | None = None, ks: Sequence[int] = (1, 5, 10)
-) -> dict[str, float]:
-    """Expected retrieval metrics of a random order of the pool."""
-    return RetrievalMetrics(ks, relevant_from).chance(pairs)

@@ -16,13 +16,6 @@ def pair_cosines(pairs: PairEmbeddings) -> Tensor:
     return (pairs.query.double() * pairs.document.double()).sum(dim=1)
 
 
-def average_ranks(values: ArrayLike) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of their places, (N,)."""
-    _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
-
-
 def spearman(cosines: ArrayLike, scores: ArrayLike) -> float:
     """Spearman's rank correlation with average ranks for ties, in [−1, 1].
 
@@ -39,7 +32,9 @@ def spearman(cosines: ArrayLike, scores: ArrayLike) -> float:
         raise ValueError(f"cosines {x.shape} and scores {y.shape} must be two equally long vectors")
     if len(x) < 2 or np.isnan(x).any() or np.isnan(y).any():
         return float("nan")
-    x, y = average_ranks(x), average_ranks(y)
+    from scipy.stats import rankdata  # a second to import
+
+    x, y = rankdata(x), rankdata(y)
     x, y = x - x.mean(), y - y.mean()
     norm = np.sqrt((x @ x) * (y @ y))
     return float(x @ y / norm) if norm > 0 else 0.0

@@ -11,9 +11,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
-from polyqwen.metrics.split import SplitMetrics
+from polyqwen.metrics.split import SplitMetrics, View, ViewMetrics
 from polyqwen.metrics.types import PairEmbeddings
-from polyqwen.metrics.views import View, ViewMetrics
 from polyqwen.models.encoder import Encoder
 from polyqwen.models.memory.large_batch import LargeBatch
 from polyqwen.models.projection import PartedProjection

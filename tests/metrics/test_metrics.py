@@ -22,7 +22,6 @@ from polyqwen.metrics.bootstrap import paired_bootstrap, paired_bootstrap_spearm
 from polyqwen.metrics.ranks import retrieval_ranks
 from polyqwen.metrics.retrieval import (
     RetrievalMetrics,
-    chance,
     expected_ndcg,
     expected_recall,
     expected_reciprocal_rank,
@@ -228,7 +227,7 @@ def test_collapse_scores_chance() -> None:
     assert metrics["recall@1"] == pytest.approx(1 / 30)
     assert metrics["recall@10"] == pytest.approx(10 / 30)
     assert metrics["mrr"] == pytest.approx(sum(1 / i for i in range(1, 31)) / 30)
-    assert metrics == pytest.approx(chance(pairs))
+    assert metrics == pytest.approx(RetrievalMetrics().chance(pairs))
     noisy = pairs._replace(document=normalize(pairs.document + 1e-8 * torch.randn(30, 4), dim=1))
     assert RetrievalMetrics()(noisy) == pytest.approx(metrics)
 
@@ -236,13 +235,13 @@ def test_collapse_scores_chance() -> None:
 def test_collapse_with_several_positives_scores_chance() -> None:
     pairs = with_duplicates(collapsed(80))
     metrics = RetrievalMetrics()(pairs)
-    assert metrics == pytest.approx(chance(pairs))
+    assert metrics == pytest.approx(RetrievalMetrics().chance(pairs))
     assert metrics["recall@1"] > 2 / 23  # several of the 23 documents are right
 
 
 def test_chance_of_random_embeddings() -> None:
     means = [RetrievalMetrics()(random_pairs(40, noise=1e6, seed=i)) for i in range(60)]
-    for name, expected in chance(random_pairs(40)).items():
+    for name, expected in RetrievalMetrics().chance(random_pairs(40)).items():
         assert np.mean([mean[name] for mean in means]) == pytest.approx(expected, rel=0.2)
 
 
@@ -402,7 +401,7 @@ def test_task_metrics_over_batches() -> None:
     assert {name: values[name] for name in expected} == pytest.approx(expected)
     cosines = pair_cosines(pairs).numpy()
     assert values["spearman"] == pytest.approx(spearmanr(cosines, pairs.score).statistic)
-    assert metrics.chance() == pytest.approx(chance(pairs, 0.3, (1, 3)))
+    assert metrics.chance() == pytest.approx(RetrievalMetrics((1, 3), 0.3).chance(pairs))
     metrics.reset()
     assert len(metrics.pairs().query) == 0
 
