@@ -42,10 +42,9 @@ class AdamRule(nn.Module):
         mean = torch.where(active, 0.9 * mean + 0.1 * gradient, mean)
         square = torch.where(active, 0.999 * square + 0.001 * gradient**2, square)
         steps = steps + active
-        for buffer, new in zip(
-            (self.mean, self.square, self.steps), (mean, square, steps), strict=True
-        ):
-            buffer.copy_(new)
+        self.mean.copy_(mean)
+        self.square.copy_(square)
+        self.steps.copy_(steps)
         count = steps.clamp_min(1.0)
         direction = mean / (1 - 0.9**count) / ((square / (1 - 0.999**count)).sqrt() + self.epsilon)
         return torch.where(active, values - self.learning_rate * direction, values)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Required, TypedDict
 
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.common import check
 
 
 class NormalizedArguments(TypedDict, total=False):
@@ -29,5 +28,7 @@ class NormalizedWeighting(Weighting):
         self, static: Mapping[str, float], normalize: str = "sum_to_T", eval_steps: int = 1
     ) -> None:
         super().__init__(static, eval_steps)
-        check(normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'")
+        self.check(
+            normalize in ("sum_to_T", "none"), "normalize", normalize, "'sum_to_T' or 'none'"
+        )
         self.normalize = normalize

@@ -1,13 +1,12 @@
 """Buffers with one entry per task."""
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from polyqwen.weighting.common import check_static
 
 
 class TaskState(nn.Module):
@@ -28,11 +27,24 @@ class TaskState(nn.Module):
 
     def __init__(self, static: Mapping[str, float]) -> None:
         super().__init__()
-        check_static(static)
+        if not static:
+            raise ValueError("weighting.static is empty; give each task a weight")
+        for task, weight in static.items():
+            if not (weight > 0.0 and math.isfinite(weight)):
+                raise ValueError(
+                    f"weighting.static.{task} must be finite and > 0, got {weight}; "
+                    "to leave a task out, drop it from the tasks"
+                )
         self.tasks = tuple(static)
         self.static = torch.tensor(list(static.values()), dtype=torch.float64)
         ids = [zlib.crc32(task.encode()) for task in self.tasks]
         self.register_buffer("task_ids", torch.tensor(ids))
+
+    @staticmethod
+    def check(valid: bool, name: str, value: object, allowed: str) -> None:
+        """Raises `ValueError` for an argument of a strategy that is out of its range."""
+        if not valid:
+            raise ValueError(f"weighting.{name} must be {allowed}, got {value!r}")
 
     def _named(self, values: Tensor, of: Tensor | None = None) -> dict[str, float]:
         """(T,) values by task, of some tasks or all."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
-from polyqwen.weighting.common import check
 
 
 class AlignedMTL(GradientWeighting):
@@ -35,7 +34,7 @@ class AlignedMTL(GradientWeighting):
         **shared: Unpack[GradientArguments],
     ) -> None:
         super().__init__(**shared)
-        check(scale in ("min", "median", "mean"), "scale", scale, "'min', 'median' or 'mean'")
+        self.check(scale in ("min", "median", "mean"), "scale", scale, "'min', 'median' or 'mean'")
         self.scale = scale
 
     def solve(self, gram: Tensor, tasks: Tensor, step: int) -> Tensor:

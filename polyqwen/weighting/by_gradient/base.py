@@ -1,8 +1,7 @@
 """What strategies share that weigh tasks by the inner products of their gradients."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Required
+from typing import Required, Unpack
 
 import torch
 from torch import Tensor
@@ -39,14 +38,8 @@ class GradientWeighting(NormalizedWeighting):
 
     in_step = True
 
-    def __init__(
-        self,
-        static: Mapping[str, float],
-        gram: Gram,
-        normalize: str = "sum_to_T",
-        eval_steps: int = 1,
-    ) -> None:
-        super().__init__(static, normalize, eval_steps)
+    def __init__(self, *, gram: Gram, **shared: Unpack[NormalizedArguments]) -> None:
+        super().__init__(**shared)
         self.gram = gram
 
     @abstractmethod

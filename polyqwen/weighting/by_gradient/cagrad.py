@@ -7,7 +7,6 @@ from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
 from polyqwen.weighting.by_gradient.quadratic import shortest
-from polyqwen.weighting.common import check
 
 
 class CAGrad(GradientWeighting):
@@ -35,7 +34,7 @@ class CAGrad(GradientWeighting):
 
     def __init__(self, *, c: float = 0.4, **shared: Unpack[GradientArguments]) -> None:
         super().__init__(**shared)
-        check(0.0 <= c < float("inf"), "c", c, ">= 0, e.g. 0.4")
+        self.check(0.0 <= c < float("inf"), "c", c, ">= 0, e.g. 0.4")
         self.c = c
 
     def solve(self, gram: Tensor, tasks: Tensor, step: int) -> Tensor:

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting, cosines
 from polyqwen.weighting.by_gradient.equilibrium import equilibrium
-from polyqwen.weighting.common import check
 
 
 class FairGrad(GradientWeighting):
@@ -27,7 +26,7 @@ class FairGrad(GradientWeighting):
 
     def __init__(self, *, alpha: float = 1.0, **shared: Unpack[GradientArguments]) -> None:
         super().__init__(**shared)
-        check(alpha == 0.0 or 0.05 <= alpha <= 100.0, "alpha", alpha, "0 or in [0.05, 100]")
+        self.check(alpha == 0.0 or 0.05 <= alpha <= 100.0, "alpha", alpha, "0 or in [0.05, 100]")
         self.alpha = alpha
 
     def solve(self, gram: Tensor, tasks: Tensor, step: int) -> Tensor:

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from polyqwen.weighting.adam import AdamRule
 from polyqwen.weighting.by_gradient.base import causes, with_gradient
-from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
@@ -55,10 +54,10 @@ class GradNorm(NormalizedWeighting):
         **shared: Unpack[NormalizedArguments],
     ) -> None:
         super().__init__(**shared)
-        check(alpha >= 0.0, "alpha", alpha, ">= 0, e.g. 1.5")
-        check(lr > 0.0, "lr", lr, "> 0, e.g. 0.025")
-        check(optimizer in ("adam", "sgd"), "optimizer", optimizer, "'adam' or 'sgd'")
-        check(0.0 < floor < 1.0, "floor", floor, "in (0, 1), e.g. 0.001")
+        self.check(alpha >= 0.0, "alpha", alpha, ">= 0, e.g. 1.5")
+        self.check(lr > 0.0, "lr", lr, "> 0, e.g. 0.025")
+        self.check(optimizer in ("adam", "sgd"), "optimizer", optimizer, "'adam' or 'sgd'")
+        self.check(0.0 < floor < 1.0, "floor", floor, "in (0, 1), e.g. 0.001")
         self.gram, self.alpha, self.lr = gram, alpha, lr
         self.floor = floor
         self.register_buffer("first", torch.zeros_like(self.base))
@@ -77,15 +76,9 @@ class GradNorm(NormalizedWeighting):
         norms = products.tasks.diagonal().sqrt()
         aims = (old * norms)[used].mean() * rates**self.alpha
         slope = torch.sign(old * norms - aims) * norms
-        new = self._stepped(old, slope, used).clamp_min(self.floor)
-        new = self.scaled(new, used, old)
+        new = old - self.lr * slope if self.rule is None else self.rule.step(old, slope, used)
+        new = self.scaled(new.clamp_min(self.floor), used, old)
         shown = causes(products.tasks, used)
         shown["training_rate"] = torch.where(used, rates, torch.nan)
         notes = dict.fromkeys(self._named(old, active & ~used), "no gradient")
         return Decision(new, f"GradNorm, alpha {self.alpha:g}", notes, shown)
-
-    def _stepped(self, old: Tensor, slope: Tensor, used: Tensor) -> Tensor:
-        """The weights after a step down the slope, (T,); those of tasks that take part."""
-        if self.rule is None:
-            return old - self.lr * slope
-        return self.rule.step(old, slope, used)

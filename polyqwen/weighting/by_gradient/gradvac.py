@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting, cosines
-from polyqwen.weighting.common import check, step_generator
+from polyqwen.weighting.common import step_generator
 
 _LARGEST = 1.0 - 1e-6  # a usual cosine of ±1 could only be reached by an endless step
 
@@ -36,8 +36,8 @@ class GradVac(GradientWeighting):
         self, *, beta: float = 0.01, seed: int = 0, **shared: Unpack[GradientArguments]
     ) -> None:
         super().__init__(**shared)
-        check(0.0 <= beta <= 1.0, "beta", beta, "in [0, 1]")
-        check(seed >= 0, "seed", seed, ">= 0")
+        self.check(0.0 <= beta <= 1.0, "beta", beta, "in [0, 1]")
+        self.check(seed >= 0, "seed", seed, ">= 0")
         self.beta, self.seed = beta, seed
         self.register_buffer("usual", self.static.new_zeros(len(self.tasks), len(self.tasks)))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
-from polyqwen.weighting.common import check, step_generator
+from polyqwen.weighting.common import step_generator
 
 
 class PCGrad(GradientWeighting):
@@ -33,8 +33,8 @@ class PCGrad(GradientWeighting):
         self, *, orders: int = 1, seed: int = 0, **shared: Unpack[GradientArguments]
     ) -> None:
         super().__init__(**shared)
-        check(orders >= 1, "orders", orders, ">= 1")
-        check(seed >= 0, "seed", seed, ">= 0")
+        self.check(orders >= 1, "orders", orders, ">= 1")
+        self.check(seed >= 0, "seed", seed, ">= 0")
         self.orders, self.seed = orders, seed
 
     def solve(self, gram: Tensor, tasks: Tensor, step: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
-from polyqwen.weighting.common import check, step_seed
+from polyqwen.weighting.common import step_seed
 
 
 class TorchJD(GradientWeighting):
@@ -40,7 +40,7 @@ class TorchJD(GradientWeighting):
         **shared: Unpack[GradientArguments],
     ) -> None:
         super().__init__(**shared)
-        check(seed >= 0, "seed", seed, ">= 0")
+        self.check(seed >= 0, "seed", seed, ">= 0")
         self.seed = seed
         self._solver = _build(name, dict(arguments or {}))
         with torch.random.fork_rng(devices=[]):

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.common import check
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -42,8 +41,8 @@ class CalibratedWeighting(Weighting):
         eval_steps: int = 100,
     ) -> None:
         super().__init__(static, eval_steps)
-        check(steps >= 1, "steps", steps, ">= 1 (0 would be static)")
-        check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
+        self.check(steps >= 1, "steps", steps, ">= 1 (0 would be static)")
+        self.check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
         self.steps, self.loss_floor = steps, loss_floor
         self.register_buffer("total", torch.zeros_like(self.base))
         self.register_buffer("rows", torch.zeros_like(self.base))

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.common import check
 from polyqwen.weighting.statistics import Decision, Statistics
 
 
@@ -32,7 +31,7 @@ class DynamicWeightAverage(Weighting):
         self, static: Mapping[str, float], temperature: float = 2.0, eval_steps: int = 100
     ) -> None:
         super().__init__(static, eval_steps)
-        check(temperature > 0.0, "temperature", temperature, "> 0, e.g. 2")
+        self.check(temperature > 0.0, "temperature", temperature, "> 0, e.g. 2")
         self.temperature = temperature
         self.base.fill_(1.0)
         self.register_buffer("last", torch.full_like(self.base, torch.nan))

@@ -5,7 +5,6 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.common import check
 from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
@@ -37,8 +36,8 @@ class SmoothTchebycheff(NormalizedWeighting):
         self, *, mu: float = 0.5, warmup: int = 50, **shared: Unpack[NormalizedArguments]
     ) -> None:
         super().__init__(**shared)
-        check(mu > 0.0, "mu", mu, "> 0, e.g. 1")
-        check(warmup >= 1, "warmup", warmup, ">= 1")
+        self.check(mu > 0.0, "mu", mu, "> 0, e.g. 1")
+        self.check(warmup >= 1, "warmup", warmup, ">= 1")
         self.mu, self.warmup = mu, warmup
         self.register_buffer("total", torch.zeros_like(self.base))
         self.register_buffer("seen", torch.zeros_like(self.base))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.adaptive_interval import AdaptiveInterval
-from polyqwen.weighting.common import check
 from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
@@ -91,28 +90,44 @@ class StrategicTaskWeighting(NormalizedWeighting):
         eval_steps: int = 100,
     ) -> None:
         super().__init__(static, normalize, eval_steps)
-        self.foundation, self.balance, self.until_step = _read_beta(beta)
+        self.foundation, self.balance, self.until_step = self._read_beta(beta)
         for task, factor in alpha.items():
-            check(factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite")
+            self.check(
+                factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite"
+            )
         low, high = bounds
-        check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
-        check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
-        check(min_samples >= 1, "min_samples", min_samples, ">= 1")
-        check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
-        check(0.0 < low < high, "bounds", bounds, "[low, high] with 0 < low < high")
-        check(rate_limit is None or rate_limit > 1.0, "rate_limit", rate_limit, "> 1 or null")
+        self.check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
+        self.check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
+        self.check(min_samples >= 1, "min_samples", min_samples, ">= 1")
+        self.check(loss_floor > 0.0, "loss_floor", loss_floor, "> 0, e.g. 1e-3")
+        self.check(0.0 < low < high, "bounds", bounds, "[low, high] with 0 < low < high")
+        self.check(rate_limit is None or rate_limit > 1.0, "rate_limit", rate_limit, "> 1 or null")
         for task, weight in static.items():
-            check(low <= weight <= high, f"static.{task}", weight, f"within bounds {bounds}")
+            self.check(low <= weight <= high, f"static.{task}", weight, f"within bounds {bounds}")
         self.alpha = torch.tensor([alpha.get(t, 1.0) for t in self.tasks], dtype=torch.float64)
         self.collect = collect
         self.min_tasks, self.min_samples = min_tasks, min_samples
         self.loss_floor, self.low, self.high = loss_floor, low, high
         self.rate_limit = math.inf if rate_limit is None else rate_limit
-        check(handover is None or handover >= 0, "handover", handover, ">= 0 or null")
+        self.check(handover is None or handover >= 0, "handover", handover, ">= 0 or null")
         self.handover = handover
         self.interval = None if interval is None else AdaptiveInterval(len(static), **interval)
         self.register_buffer("correction", torch.ones_like(self.base))
         self.register_buffer("updates", torch.tensor(0))
+
+    def _read_beta(self, beta: Mapping[str, float | None]) -> tuple[float, float, int | None]:
+        keys = {"foundation", "balance", "until_step"}
+        self.check(set(beta) == keys, "beta", dict(beta), f"a mapping of exactly {sorted(keys)}")
+        foundation, balance, until_step = beta["foundation"], beta["balance"], beta["until_step"]
+        for name, value in (("foundation", foundation), ("balance", balance)):
+            self.check(
+                value is not None and 0.0 < value < math.inf, f"beta.{name}", value, "> 0, finite"
+            )
+        self.check(
+            until_step is None or until_step >= 0, "beta.until_step", until_step, ">= 0 or null"
+        )
+        assert foundation is not None and balance is not None
+        return foundation, balance, None if until_step is None else int(until_step)
 
     def due(self, step: int) -> bool:
         """As `Weighting.due`, or when the adaptive interval says so."""
@@ -171,14 +186,3 @@ class StrategicTaskWeighting(NormalizedWeighting):
         left = 1.0 if self.handover is None else 1.0 - int(self.updates) / self.handover
         self.updates += 1
         return self.correction.cpu() ** max(0.0, left)
-
-
-def _read_beta(beta: Mapping[str, float | None]) -> tuple[float, float, int | None]:
-    keys = {"foundation", "balance", "until_step"}
-    check(set(beta) == keys, "beta", dict(beta), f"a mapping of exactly {sorted(keys)}")
-    foundation, balance, until_step = beta["foundation"], beta["balance"], beta["until_step"]
-    for name, value in (("foundation", foundation), ("balance", balance)):
-        check(value is not None and 0.0 < value < math.inf, f"beta.{name}", value, "> 0, finite")
-    check(until_step is None or until_step >= 0, "beta.until_step", until_step, ">= 0 or null")
-    assert foundation is not None and balance is not None
-    return foundation, balance, None if until_step is None else int(until_step)

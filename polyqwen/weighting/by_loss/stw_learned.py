@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_loss.stw import StrategicArguments, StrategicTaskWeighting
-from polyqwen.weighting.common import check
 from polyqwen.weighting.statistics import Decision, Statistics, trusted_loss_left
 
 
@@ -48,13 +47,13 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
         **shared: Unpack[StrategicArguments],
     ) -> None:
         super().__init__(**shared)
-        check(alpha_rate >= 0.0, "alpha_rate", alpha_rate, ">= 0, e.g. 0.5")
-        check(alpha_range > 1.0, "alpha_range", alpha_range, "> 1, e.g. 4")
-        check(0.0 <= beta_rate < 1.0, "beta_rate", beta_rate, "in [0, 1), e.g. 0.02")
+        self.check(alpha_rate >= 0.0, "alpha_rate", alpha_rate, ">= 0, e.g. 0.5")
+        self.check(alpha_range > 1.0, "alpha_range", alpha_range, "> 1, e.g. 4")
+        self.check(0.0 <= beta_rate < 1.0, "beta_rate", beta_rate, "in [0, 1), e.g. 0.02")
         low, high = beta_bounds
         inside = 0.0 < low <= min(self.foundation, self.balance)
         inside = inside and max(self.foundation, self.balance) <= high
-        check(inside, "beta_bounds", beta_bounds, "[low, high] around beta's values")
+        self.check(inside, "beta_bounds", beta_bounds, "[low, high] around beta's values")
         self.alpha_rate, self.beta_rate, self.beta_bounds = alpha_rate, beta_rate, (low, high)
         given = self.alpha
         del self.alpha

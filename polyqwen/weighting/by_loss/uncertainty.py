@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.adam import AdamRule
-from polyqwen.weighting.common import check
 from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
@@ -43,7 +42,7 @@ class UncertaintyWeighting(NormalizedWeighting):
         **shared: Unpack[NormalizedArguments],
     ) -> None:
         super().__init__(**shared)
-        check(variant in VARIANTS, "variant", variant, f"one of {', '.join(VARIANTS)}")
+        self.check(variant in VARIANTS, "variant", variant, f"one of {', '.join(VARIANTS)}")
         self.variant = variant
         self.rule = AdamRule(len(self.tasks), learning_rate)
         start = 0.0 if variant == "kendall" else 1.0

@@ -5,7 +5,6 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.common import check
 from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
 
@@ -28,7 +27,7 @@ class SoftOptimalUncertainty(NormalizedWeighting):
 
     def __init__(self, *, temperature: float = 1.0, **shared: Unpack[NormalizedArguments]) -> None:
         super().__init__(**shared)
-        check(temperature > 0.0, "temperature", temperature, "> 0, e.g. 1")
+        self.check(temperature > 0.0, "temperature", temperature, "> 0, e.g. 1")
         self.temperature = temperature
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:

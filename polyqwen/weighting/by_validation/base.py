@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, cosines, with_gradient
-from polyqwen.weighting.common import check
 from polyqwen.weighting.gram import Gram
 from polyqwen.weighting.normalized import NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
@@ -52,7 +51,7 @@ class TrustedGradientWeighting(NormalizedWeighting):
         eval_steps: int = 2,
     ) -> None:
         super().__init__(static, normalize, eval_steps)
-        check(0.0 <= smoothing < 1.0, "smoothing", smoothing, "in [0, 1), e.g. 0.9")
+        self.check(0.0 <= smoothing < 1.0, "smoothing", smoothing, "in [0, 1), e.g. 0.9")
         self.gram, self.smoothing = gram, smoothing
         blank = torch.full_like(self.base, torch.nan)
         self.register_buffer("agreement", blank.clone())

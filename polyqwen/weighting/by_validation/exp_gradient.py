@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
-from polyqwen.weighting.common import check
 
 
 class ExponentiatedGradient(TrustedGradientWeighting):
@@ -28,8 +27,8 @@ class ExponentiatedGradient(TrustedGradientWeighting):
         self, *, rate: float = 0.2, floor: float = 0.02, **shared: Unpack[TrustedArguments]
     ) -> None:
         super().__init__(**shared)
-        check(rate > 0.0, "rate", rate, "> 0, e.g. 0.2")
-        check(0.0 <= floor < 1.0, "floor", floor, "in [0, 1), e.g. 0.02")
+        self.check(rate > 0.0, "rate", rate, "> 0, e.g. 0.2")
+        self.check(0.0 <= floor < 1.0, "floor", floor, "in [0, 1), e.g. 0.02")
         self.rate, self.floor = rate, floor
         self.register_buffer("mix", torch.full_like(self.base, 1.0 / len(self.tasks)))
 

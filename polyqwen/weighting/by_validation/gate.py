@@ -5,7 +5,6 @@ from typing import Unpack
 from torch import Tensor
 
 from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
-from polyqwen.weighting.common import check
 
 MODES = ("cosine", "sign")
 
@@ -24,7 +23,7 @@ class CosineGate(TrustedGradientWeighting):
 
     def __init__(self, *, mode: str = "cosine", **shared: Unpack[TrustedArguments]) -> None:
         super().__init__(**shared)
-        check(mode in MODES, "mode", mode, f"one of {', '.join(MODES)}")
+        self.check(mode in MODES, "mode", mode, f"one of {', '.join(MODES)}")
         self.mode = mode
 
     def share(self, agreement: Tensor, similarity: Tensor, tasks: Tensor) -> Tensor:

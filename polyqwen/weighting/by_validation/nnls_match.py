@@ -7,7 +7,6 @@ from torch import Tensor
 
 from polyqwen.weighting.by_gradient.quadratic import nonnegative_minimum
 from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
-from polyqwen.weighting.common import check
 
 
 class GradientMatching(TrustedGradientWeighting):
@@ -25,7 +24,7 @@ class GradientMatching(TrustedGradientWeighting):
 
     def __init__(self, *, ridge: float = 0.1, **shared: Unpack[TrustedArguments]) -> None:
         super().__init__(**shared)
-        check(ridge >= 0.0, "ridge", ridge, ">= 0, e.g. 0.1")
+        self.check(ridge >= 0.0, "ridge", ridge, ">= 0, e.g. 0.1")
         self.ridge = ridge
 
     def share(self, agreement: Tensor, similarity: Tensor, tasks: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.base import Weighting
-from polyqwen.weighting.common import check
 from polyqwen.weighting.statistics import Decision, Statistics, trusted_loss_left
 
 
@@ -33,7 +32,7 @@ class ValidationWeighting(Weighting):
         self, static: Mapping[str, float], temperature: float = 0.5, eval_steps: int = 50
     ) -> None:
         super().__init__(static, eval_steps)
-        check(temperature > 0.0, "temperature", temperature, "> 0, e.g. 0.5")
+        self.check(temperature > 0.0, "temperature", temperature, "> 0, e.g. 0.5")
         self.temperature = temperature
         self.register_buffer("first", torch.full_like(self.base, torch.nan))
 

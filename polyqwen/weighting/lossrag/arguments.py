@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyqwen.losses.candidates import FAMILIES
-from polyqwen.weighting.common import check
 from polyqwen.weighting.lossrag.context import CONTEXTS
+from polyqwen.weighting.task_state import TaskState
 
 AIMS = ("mean", "anchor")
+check = TaskState.check
 
 
 def anchor_of(static: Mapping[str, float], anchor: str | None) -> str:
