@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyqwen.weighting.by_gradient.base import cosines
-from polyqwen.weighting.by_gradient.equilibrium import equilibrium
-from polyqwen.weighting.by_gradient.quadratic import nonnegative_minimum
+from polyqwen.weighting.by_gradient.solvers import equilibrium, nonnegative_minimum
 from tests.weighting.gradient_cases import BY_NAME, FEW, SEEDS, Row, drawn, make, rows_of, solved
 
 # Values by hand

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting
-from polyqwen.weighting.by_gradient.quadratic import shortest
+from polyqwen.weighting.by_gradient.solvers import shortest
 
 
 class CAGrad(GradientWeighting):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientArguments, GradientWeighting, cosines
-from polyqwen.weighting.by_gradient.equilibrium import equilibrium
+from polyqwen.weighting.by_gradient.solvers import equilibrium
 
 
 class FairGrad(GradientWeighting):

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientWeighting
-from polyqwen.weighting.by_gradient.quadratic import shortest
+from polyqwen.weighting.by_gradient.solvers import shortest
 
 
 class MGDA(GradientWeighting):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from polyqwen.weighting.by_gradient.base import GradientWeighting, cosines
-from polyqwen.weighting.by_gradient.quadratic import nonnegative_minimum
+from polyqwen.weighting.by_gradient.solvers import nonnegative_minimum
 
 
 class UPGrad(GradientWeighting):

@@ -5,7 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from polyqwen.weighting.by_gradient.quadratic import nonnegative_minimum
+from polyqwen.weighting.by_gradient.solvers import nonnegative_minimum
 from polyqwen.weighting.by_validation.base import TrustedArguments, TrustedGradientWeighting
 
 

@@ -1,4 +1,4 @@
-"""Small quadratic programs, solved exactly: over non-negative unknowns, and over the simplex."""
+"""Small convex programs, solved exactly: quadratic ones, and the fixed point of fair weights."""
 
 import torch
 from torch import Tensor
@@ -90,3 +90,55 @@ def _shorter(gram: Tensor) -> Tensor:
         return gram.new_tensor([float(first <= second), float(first > second)])
     shares = gram.new_tensor([second - inner, first - inner])  # neither as 1 − the other
     return shares / shares.sum()
+
+
+RIDGE = 1e-13  # opposite gradients have no fixed point; with this the answer is long but finite
+
+
+def equilibrium(unit: Tensor, factors: Tensor, power: float) -> Tensor:
+    """Solves ``C b = k b^(−p)`` for b > 0 by damped Newton steps.
+
+    It is where the strictly convex ``½ bᵀ C b − Σ k φ(b)``, φ' = b^(−p), is least (φ = log for
+    p = 1), so there is one solution, found from any start, to about 1e-13 of the terms that cancel.
+    A ridge of 1e-13 is added to C, in case it is singular.
+
+    Args:
+        unit: C, (M, M), positive semi-definite with ones on the diagonal.
+        factors: k, (M,), > 0.
+        power: p > 0.
+    """
+    matrix = unit + RIDGE * torch.eye(len(unit), dtype=unit.dtype)
+    b = factors ** (1.0 / (1.0 + power))  # the solution for orthogonal gradients …
+    ray = (factors * b ** (1.0 - power)).sum() / (b @ matrix @ b)
+    b = b * ray ** (1.0 / (1.0 + power))  # … and the best point on the ray through it
+    last = torch.inf
+    for _ in range(500):
+        pull = factors * b**-power
+        slope = matrix @ b - pull
+        missing = float((slope.abs() / (matrix.abs() @ b + pull)).max())
+        if missing < 1e-14 or (missing < 1e-10 and missing >= last):
+            break  # there, or as near as rounding lets it
+        last = missing
+        step = -torch.linalg.solve(matrix + (power * pull / b).diag(), slope)
+        b = b + _length(matrix, factors, power, b, step, -float(slope @ step)) * step
+    return b
+
+
+def _length(
+    matrix: Tensor, factors: Tensor, power: float, b: Tensor, step: Tensor, decrease: float
+) -> float:
+    """How far to go along a Newton step: all the way where that helps, never out of b > 0."""
+    length = min(1.0, 0.9 / max(float((-step / b).max()), 1e-300))
+    before = _potential(matrix, factors, power, b)
+    rounding = 1e-14 * abs(before)
+    while length > 1e-6:
+        after = _potential(matrix, factors, power, b + length * step)
+        if after <= before - 0.25 * length * decrease + rounding:
+            break
+        length /= 2.0
+    return length
+
+
+def _potential(matrix: Tensor, factors: Tensor, power: float, b: Tensor) -> float:
+    gain = b.log() if power == 1.0 else b ** (1.0 - power) / (1.0 - power)
+    return float(0.5 * b @ matrix @ b - (factors * gain).sum())
