@@ -21,9 +21,8 @@ from polyqwen.atomic_files import write_text
 from polyqwen.config.check import check
 from polyqwen.config.composition_errors import COMPOSITION, explain, origin
 from polyqwen.config.errors import ConfigError, one_line, user_message
-from polyqwen.config.hydra_guard import guard_composition
+from polyqwen.config.hydra_guard import guard_composition, use_working_folder
 from polyqwen.config.resolvers import register
-from polyqwen.config.search_path import use_working_folder
 from polyqwen.config.toplevel import CONF, STUDY, Schema, schema_of
 
 register()  # also where a launcher's process unpickles a job, and so imports this module

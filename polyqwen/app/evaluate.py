@@ -14,7 +14,7 @@ from polyqwen.app.console import console
 from polyqwen.app.report import write_again
 from polyqwen.atomic_files import write_json, write_text
 from polyqwen.build.run import Parts, build
-from polyqwen.config.untrusted import checked, load_saved_config
+from polyqwen.config.check import checked, load_saved_config
 from polyqwen.data.tables.splits import View
 from polyqwen.metrics.choice import hardest_queries, spread_queries
 from polyqwen.metrics.similarity import similarity_samples

@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.utils import get_object, instantiate
 
-from polyqwen.config.added_arguments import NOTHING, added_to
+from polyqwen.config.added_arguments import added_to
 from polyqwen.config.candidate_losses import LIBRARY, further_losses
 
 
@@ -23,7 +23,7 @@ def make_part(path: str, node: Any, **values: Any) -> Any:
         node: with ``_target_`` and its own keys.
         values: the arguments added to nodes there, by name, and any that replace its keys.
     """
-    added = added_to(path) or NOTHING
+    added = added_to(path)
     args = [values.pop(name) for name in added.positional if name in values]
     left_out = {name for name in added.optional if not takes(node["_target_"], name)}
     return make(node, *args, **{key: value for key, value in values.items() if key not in left_out})

@@ -1,16 +1,17 @@
 """The trainer of a run, with its callbacks and loggers, from its configuration."""
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from hydra.utils import get_class
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
-from polyqwen.build.fsdp_check import check_sharding
 from polyqwen.build.instantiate import make, make_part
 from polyqwen.build.processes import device_count, launched_outside
 from polyqwen.build.run import run_steps
@@ -18,6 +19,7 @@ from polyqwen.checkpoints.callbacks.interruption import SaveWhenInterrupted
 from polyqwen.checkpoints.callbacks.run_record import RunRecord
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.config.check import resolved
+from polyqwen.config.errors import ConfigError
 from polyqwen.config.identity import flat_settings, hyperparameters, run_settings
 from polyqwen.training.callbacks.rank_agreement import RankAgreement
 from polyqwen.training.callbacks.resume import DueValidation, RandomState
@@ -94,3 +96,41 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         ),
         SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints"),
     ]
+
+
+def check_sharding(values: Mapping[str, Any]) -> None:
+    """Refuses what needs weights outside of a training step, or was not compared with one process.
+
+    Args:
+        values: the resolved configuration.
+
+    Raises:
+        ConfigError: naming the key and the way out.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        raise ConfigError(
+            "trainer.strategy", "fsdp divides weights among processes; set trainer.devices above 1"
+        )
+    weighting = values["weighting"]
+    if weighting.get("gram") is not None:
+        raise ConfigError(
+            "weighting.gram",
+            "gradients of single tasks are not taken with trainer=fsdp; use trainer=default",
+        )
+    if get_class(weighting["_target_"]).needs_trusted:  # type: ignore[attr-defined]
+        raise ConfigError(
+            "weighting", "trusted rows are not looked at with trainer=fsdp; use trainer=default"
+        )
+    tuning = values["model"].get("tuning")
+    if tuning is not None and not get_class(tuning["_target_"]).full:  # type: ignore[attr-defined]
+        raise ConfigError(
+            "model.tuning",
+            "only full is shown to work with trainer=fsdp; use model/tuning=full or "
+            "trainer=default",
+        )
+    mode = (values.get("large_batch") or {}).get("mode", "off")
+    if mode not in ("off", "checkpoint"):
+        raise ConfigError(
+            "large_batch.mode",
+            f"{mode} is not shown to work with trainer=fsdp; use large_batch=off or checkpoint",
+        )

@@ -48,6 +48,6 @@ ADDED = {  # path of a node, with * for any one key
 }
 
 
-def added_to(path: str) -> Added | None:
-    """What the node at a dotted path gets; None for one that is built with its own keys alone."""
-    return matching(ADDED, path)
+def added_to(path: str) -> Added:
+    """What the node at a dotted path gets; `NOTHING` for one that is built with its own keys."""
+    return matching(ADDED, path) or NOTHING

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from polyqwen.config.errors import suggest
+from polyqwen.config.errors import ConfigError, suggest
 from polyqwen.config.sources import READ, look_up_expression
 
 SCALARS: dict[str, tuple[type, ...]] = {
@@ -130,30 +130,31 @@ def _last(node: ast.expr) -> str:
     return ast.unparse(node).rpartition(".")[2]
 
 
-def mismatches(value: Any, kinds: Annotations, where: str) -> Iterator[tuple[str, str, str]]:
-    """(where, what, way out) of a value that none of the kinds takes; nothing if one does.
+def check_value(value: Any, kinds: Annotations, where: str) -> None:
+    """Raises `ConfigError` for a value that none of the kinds takes.
 
     A list or mapping of the right kind is looked into, so that its wrong item is named.
     """
-    if any(not list(_inside(value, kind, where)) for kind in kinds if _fits(value, kind)):
+    for error in _mismatches(value, kinds, where):
+        raise error
+
+
+def _mismatches(value: Any, kinds: Annotations, where: str) -> Iterator[ConfigError]:
+    found = [list(_inside(value, kind, where)) for kind in kinds if _fits(value, kind)]
+    if found:
+        yield from [] if [] in found else found[0]
         return
-    for kind in kinds:
-        if _fits(value, kind):
-            yield from _inside(value, kind, where)
-            return
+    plain = value is None or isinstance(value, bool)
+    shown = {None: "null", True: "true", False: "false"}[value] if plain else repr(value)
     literals = [str(kind.value) for kind in kinds if kind.name == "literal"]
-    shown = (
-        {None: "null", True: "true", False: "false"}.get(value)
-        if (value is None or isinstance(value, bool))
-        else repr(value)
-    )
     if literals and isinstance(value, str):
-        yield where, f"{shown} is not an option", suggest(value, literals)
+        yield ConfigError(where, f"{shown} is not an option", suggest(value, literals))
         return
     words = [_word(kind) for kind in kinds if kind.name in WORDS] + literals
     quotes = "str" in [kind.name for kind in kinds] and isinstance(value, int | float)
-    way_out = f"put it in quotes: \"'{value}'\"" if quotes and not isinstance(value, bool) else ""
-    yield where, f"must be {' or '.join(dict.fromkeys(words))}, got {shown}", way_out
+    way_out = f"put it in quotes: \"'{value}'\"" if quotes and not plain else ""
+    what = f"must be {' or '.join(dict.fromkeys(words))}, got {shown}"
+    yield ConfigError(where, what, way_out)
 
 
 def _word(kind: Annotation) -> str:
@@ -181,15 +182,15 @@ def _fits(value: Any, kind: Annotation) -> bool:
     return kind.name == "dict" and isinstance(value, dict)
 
 
-def _inside(value: Any, kind: Annotation, where: str) -> Iterator[tuple[str, str, str]]:
+def _inside(value: Any, kind: Annotation, where: str) -> Iterator[ConfigError]:
     if isinstance(value, Built):
         return
     if kind.name == "list":
         for i, item in enumerate(value):
-            yield from mismatches(item, kind.inner[0], f"{where}[{i}]")
+            yield from _mismatches(item, kind.inner[0], f"{where}[{i}]")
     elif kind.name == "tuple":
         for i, (item, kinds) in enumerate(zip(value, kind.inner, strict=True)):
-            yield from mismatches(item, kinds, f"{where}[{i}]")
+            yield from _mismatches(item, kinds, f"{where}[{i}]")
     elif kind.name == "dict":
         for key, item in value.items():
-            yield from mismatches(item, kind.inner[1], f"{where}.{key}")
+            yield from _mismatches(item, kind.inner[1], f"{where}.{key}")

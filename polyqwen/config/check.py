@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +11,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from polyqwen.config.candidate_losses import LIBRARY, further_losses
 from polyqwen.config.errors import ConfigError, one_line, suggest
 from polyqwen.config.identity import flat_settings
+from polyqwen.config.moved_targets import with_current_targets
 from polyqwen.config.nested import entries
 from polyqwen.config.nodes import check_nodes
 from polyqwen.config.ranges import check_ranges
@@ -37,12 +39,18 @@ def check(cfg: DictConfig, schema: Schema) -> dict[str, Any]:
     check_types(values, schema)
     if schema.trains:
         _check_parts(values)
-    check_nodes({key: value for key, value in values.items() if key != FREE})
+    _check_nodes_and_ranges(values)
     if schema.trains:
         _check_tasks(values, (*schema.tasks, *values["tasks"]))
         _check_steps(values["curriculum"])
-    check_ranges({key: value for key, value in values.items() if key != FREE})
     return values
+
+
+def _check_nodes_and_ranges(values: Mapping[str, Any]) -> None:
+    """All of it but the free notes."""
+    checked = {key: value for key, value in values.items() if key != FREE}
+    check_nodes(checked)
+    check_ranges(checked)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -175,3 +183,34 @@ def _check_steps(curriculum: Mapping[str, Any]) -> None:
         raise ConfigError(
             "curriculum.total_steps", f"must be above start_step={start}, got {total}"
         )
+
+
+def load_saved_config(path: Path) -> DictConfig:
+    """A saved configuration, its targets by today's paths and nothing resolved.
+
+    `checked` it must be before anything is built.
+
+    Raises:
+        ConfigError: it is not the configuration of a run.
+    """
+    cfg = OmegaConf.load(path)
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(str(path), "is not the configuration of a run")
+    return OmegaConf.create(with_current_targets(OmegaConf.to_container(cfg, resolve=False)))
+
+
+def checked(cfg: DictConfig, keys: Sequence[str] | None = None) -> DictConfig:
+    """What was checked and nothing else: no interpolation is left to be resolved anew.
+
+    Args:
+        cfg: as read.
+        keys: of the top level that are asked for; None takes all.
+
+    Raises:
+        ConfigError: as for a configuration of one's own.
+    """
+    values = resolved(cfg)
+    check_texts(values)
+    values = values if keys is None else {key: values[key] for key in keys}
+    _check_nodes_and_ranges(values)
+    return OmegaConf.create(values)

@@ -1,4 +1,4 @@
-"""Hydra's own settings: those that build objects or run code, before Hydra acts on them."""
+"""What Hydra composes from, and its own settings that build objects or run code, checked before."""
 
 import os
 from collections.abc import Mapping
@@ -6,8 +6,13 @@ from functools import wraps
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.config.composition_errors import COMPOSITION, explain
+from polyqwen.config.conf import conf_folders
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.nested import entries
 
@@ -27,6 +32,7 @@ PLUGINS: dict[str, dict[str, tuple[str, ...]]] = {  # target -> keys that would 
 CALLBACKS = {"sweep_page": {"_target_": "polyqwen.app.report_after_sweep.SweepPage"}}
 SAMPLERS = tuple(f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII"))
 DATABASE = "sqlite:///"  # a file; other storages are reached over the network
+SEARCH_PATH = "hydra.searchpath"
 LOGGING = ("job_logging", "hydra_logging")
 CLASSES = (
     "logging.FileHandler",
@@ -80,9 +86,10 @@ def check_hydra(node: Mapping[str, Any]) -> None:
     for key in LOGGING:
         _check_logging(node.get(key), f"hydra.{key}")
     job = node.get("job")
-    if isinstance(job, Mapping) and not str(job.get("name") or "").isprintable():
+    job = job if isinstance(job, Mapping) else {}
+    if not str(job.get("name") or "").isprintable():
         raise ConfigError("hydra.job.name", "must be one line", "it becomes one of a script")
-    variables = job.get("env_set") if isinstance(job, Mapping) else None
+    variables = job.get("env_set")
     for name, value in variables.items() if isinstance(variables, Mapping) else ():
         if os.environ.get(name) != value:  # those of env_copy are there already
             raise ConfigError(f"hydra.job.env_set.{name}", "may not be set", "set it in the shell")
@@ -120,3 +127,34 @@ def _check_logging(node: Any, path: str) -> None:
         read = isinstance(value, str) and key not in TEXTS and value not in STREAMS
         if read and ("://" in value or "${" in value):
             raise ConfigError(where, f"{value} is not allowed", "write the value itself")
+
+
+class WorkingFolder(SearchPathPlugin):
+    """Adds ``./conf``, if there is one, in front of the folder that the command names."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra when it makes a search path."""
+        for folder in conf_folders()[:-1]:
+            search_path.prepend("working-folder", f"file://{folder}", anchor="main")
+
+
+def use_working_folder(primary: str) -> None:
+    """From here on Hydra finds files of the working folder; they are checked like any other.
+
+    Args:
+        primary: name of the primary file; one in ``./conf`` replaces the package's.
+
+    Raises:
+        ConfigError: that file is broken, or extends the search path, which may import packages
+            (``pkg://``).
+    """
+    Plugins.instance().register(WorkingFolder)
+    for folder in conf_folders()[:-1]:
+        file = folder / f"{primary}.yaml"
+        try:
+            found = OmegaConf.select(OmegaConf.load(file), SEARCH_PATH) if file.is_file() else None
+        except COMPOSITION as error:
+            raise explain(error, ()) from error
+        if found is not None:
+            hint = "give it on the command line, or use --config-dir"
+            raise ConfigError(SEARCH_PATH, f"may not be set in {file}", hint)

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from polyqwen.config.added_arguments import NOTHING, Added, added_to
-from polyqwen.config.annotations import ANY, Annotation, Built, mismatches, read_annotation
+from polyqwen.config.added_arguments import NOTHING, added_to
+from polyqwen.config.annotations import ANY, Annotation, Built, check_value, read_annotation
 from polyqwen.config.errors import ConfigError, suggest
 from polyqwen.config.moved_targets import current_target
 from polyqwen.config.nested import entries
@@ -128,13 +128,19 @@ def _check_node(node: Mapping[str, Any], path: str) -> None:
     if signature is None:
         return
     added = added_to(path)
-    taken = dict(list(signature.parameters.items())[len((added or NOTHING).positional) :])
+    taken = dict(list(signature.parameters.items())[len(added.positional) :])
+    given = added.keywords + added.optional
     keys = [key for key in node if key not in HYDRA_KEYS]
     for key in keys:
-        _check_key(node, key, path, taken, signature, added or NOTHING)
-    if added is None and node.get("_partial_"):
+        where = f"{path}.{key}"
+        if key in given:
+            raise ConfigError(where, "is set by the run", added.hint)
+        if key in taken:
+            _check_argument(node[key], taken[key], where)
+        elif not signature.open:
+            raise ConfigError(where, f"unknown key of {node['_target_']}", suggest(key, taken))
+    if added is NOTHING and node.get("_partial_"):
         return  # who calls it is not known, nor with what
-    given = (added or NOTHING).keywords + (added or NOTHING).optional
     for name, parameter in taken.items():
         if parameter.required and name not in {*keys, *given}:
             raise ConfigError(f"{path}.{name}", f"is missing; {node['_target_']} needs it")
@@ -155,26 +161,11 @@ def _signature(target: Any, where: str) -> Signature | None:
         return None
 
 
-def _check_key(
-    node: Mapping[str, Any],
-    key: str,
-    path: str,
-    taken: Mapping[str, Parameter],
-    signature: Signature,
-    added: Added,
-) -> None:
-    where = f"{path}.{key}"
-    if key in added.keywords + added.optional:
-        raise ConfigError(where, "is set by the run", added.hint)
-    if key not in taken:
-        if signature.open:
-            return
-        raise ConfigError(where, f"unknown key of {node['_target_']}", suggest(key, taken))
-    kinds = read_annotation(taken[key].annotation, taken[key].module) or ANY
+def _check_argument(value: Any, parameter: Parameter, where: str) -> None:
+    kinds = read_annotation(parameter.annotation, parameter.module) or ANY
     if where in EXTRA:
         kinds = (*kinds, Annotation("literal", value=EXTRA[where]))
-    for place, what, way_out in mismatches(_with_built(node[key]), kinds, where):
-        raise ConfigError(place, what, way_out)
+    check_value(_with_built(value), kinds, where)
 
 
 def _with_built(value: Any) -> Any:

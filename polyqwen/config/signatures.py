@@ -44,13 +44,11 @@ class Parameter(NamedTuple):
         annotation: as written; None where there is none.
         module: in which the annotation's names have their meaning.
         required: it has no default.
-        by_position: it may also be given by position.
     """
 
     annotation: ast.expr | None
     module: str
     required: bool
-    by_position: bool
 
 
 class Signature(NamedTuple):
@@ -165,7 +163,7 @@ def _inherited(owner: Definition) -> Signature:
 
 
 def _end(path: str) -> Signature:
-    return Signature(dict.fromkeys(ENDS[path], Parameter(None, path, False, False)))
+    return Signature(dict.fromkeys(ENDS[path], Parameter(None, path, False)))
 
 
 def _signature(node: Function, module: str, owner: Definition | None) -> Signature:
@@ -173,19 +171,17 @@ def _signature(node: Function, module: str, owner: Definition | None) -> Signatu
     a = node.args
     ordered = [*a.posonlyargs, *a.args]
     required = len(ordered) - len(a.defaults)
-    own = {
-        p.arg: Parameter(p.annotation, module, i < required, True) for i, p in enumerate(ordered)
-    }
+    own = {p.arg: Parameter(p.annotation, module, i < required) for i, p in enumerate(ordered)}
     static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list)
     if owner is not None and ordered and not static:
         del own[ordered[0].arg]
     for p, default in zip(a.kwonlyargs, a.kw_defaults, strict=True):
-        own[p.arg] = Parameter(p.annotation, module, default is None, False)
+        own[p.arg] = Parameter(p.annotation, module, default is None)
     if a.kwarg is None:
         return Signature(own)
     further = _handed_on(node, a.kwarg.arg, module, owner)
-    named = {n: p._replace(by_position=False) for n, p in further.parameters.items()}
-    return Signature({**named, **own}, further.open)
+    # its own come first, by position too, and hide others of the same name
+    return Signature({**own, **further.parameters, **own}, further.open)
 
 
 def _handed_on(node: Function, kwargs: str, module: str, owner: Definition | None) -> Signature:
@@ -201,8 +197,7 @@ def _handed_on(node: Function, kwargs: str, module: str, owner: Definition | Non
         callee = _callee(call.func, module, owner)
         if callee is None:
             break
-        by_position = [n for n, p in callee.parameters.items() if p.by_position]
-        given = {k.arg for k in call.keywords} | set(by_position[: len(call.args)])
+        given = {k.arg for k in call.keywords} | {*list(callee.parameters)[: len(call.args)]}
         left = {n: p for n, p in callee.parameters.items() if n not in given}
         return Signature(left, callee.open)
     return Signature({}, open=True)

@@ -7,16 +7,9 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from polyqwen.config.annotations import (
-    SCALARS,
-    Annotation,
-    Annotations,
-    mismatches,
-    read_annotation,
-)
+from polyqwen.config.annotations import SCALARS, Annotation, check_value, read_annotation
 from polyqwen.config.conf import CONF as CONF
 from polyqwen.config.errors import ConfigError, suggest
-from polyqwen.config.sources import look_up
 
 FREE = "metadata"  # the one node in which any key is welcome
 GLOBAL = ("experiment", "task", "hparams_search")  # groups whose files say "@package _global_"
@@ -87,10 +80,9 @@ def check_types(values: Mapping[str, Any], schema: Schema) -> None:
 
 
 def _check_ablations(value: Any) -> None:
-    found = look_up("polyqwen.data.tables.dataset", "Ablation")
-    assert found is not None and isinstance(found.node, ast.expr)
-    options = tuple(k for k in read_annotation(found.node, found.module) if k.value != "none")
-    _refuse(value, (Annotation("list", (options,)),), "ablations")
+    kinds = read_annotation(ast.Name("Ablation"), "polyqwen.data.tables.dataset")
+    options = tuple(kind for kind in kinds if kind.value != "none")
+    check_value(value, (Annotation("list", (options,)),), "ablations")
 
 
 def _check_like(value: Any, default: Any, where: str) -> None:
@@ -114,9 +106,4 @@ def _check_like(value: Any, default: Any, where: str) -> None:
     else:
         name = type(default).__name__
         names = (name if name in SCALARS else "any",)
-    _refuse(value, tuple(map(Annotation, names)), where)
-
-
-def _refuse(value: Any, annotations: Annotations, where: str) -> None:
-    for place, what, way_out in mismatches(value, annotations, where):
-        raise ConfigError(place, what, way_out)
+    check_value(value, tuple(map(Annotation, names)), where)

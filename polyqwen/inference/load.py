@@ -43,10 +43,9 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     """
     # Hydra and Lightning take seconds to import, and an exported folder needs neither
     from polyqwen.build.network import build_network
-    from polyqwen.config.check import resolved
+    from polyqwen.config.check import checked, load_saved_config, resolved
     from polyqwen.config.errors import ConfigError
     from polyqwen.config.hub_revisions import warn_of_unpinned
-    from polyqwen.config.untrusted import checked, load_saved_config
     from polyqwen.models.tuning.merging import merge
     from polyqwen.runs.weights import checkpoint_path, read_state, take_parts
 

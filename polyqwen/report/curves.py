@@ -1,6 +1,6 @@
 """Figures of a run over its optimizer steps, from its ``metrics.csv``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +70,13 @@ def _subjects(history: dict[str, Series]) -> dict[str, Panels]:
 
 
 def _labelled(metrics: Panels) -> Panels:
-    """Known metrics first and in the order of ``LABELS``."""
-    order = [name for name in LABELS if name in metrics]
-    order += sorted(set(metrics) - set(LABELS) - set(SIZES))
-    return {LABELS.get(name, name): metrics[name] for name in order}
+    return {LABELS.get(name, name): metrics[name] for name in in_order(metrics)}
+
+
+def in_order(metrics: Collection[str]) -> list[str]:
+    """Names of metrics, known ones first and in the order of ``LABELS``; sizes are left out."""
+    known = [name for name in LABELS if name in metrics]
+    return known + sorted(set(metrics) - set(LABELS) - set(SIZES))
 
 
 def _draw(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 from PIL import Image
 
 from polyqwen.atomic_files import write_text
-from polyqwen.report.markdown import markdown_table
+from polyqwen.report.format_values import markdown_table
 from polyqwen.runs.run_folder import Kept, read_json
 
 SIDE = 220  # pixels of a kept picture at most

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from polyqwen.atomic_files import write_text
 from polyqwen.report.figure_style import MUTED, figure_style, panels, save, task_colours
-from polyqwen.report.markdown import markdown_table
+from polyqwen.report.format_values import markdown_table
 from polyqwen.runs.history import Series, by_task, read_history
 
 if TYPE_CHECKING:

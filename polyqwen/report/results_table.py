@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from polyqwen.report.format_values import number
-from polyqwen.report.markdown import markdown_table
+from polyqwen.report.format_values import markdown_table, number
 
 if TYPE_CHECKING:
     from rich.console import Console

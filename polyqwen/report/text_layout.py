@@ -6,6 +6,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, chop_cells
+
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
@@ -78,15 +80,6 @@ def drawable(text: str) -> str:
     return " ".join("".join(shown).split())
 
 
-def display_width(text: str) -> int:
-    """Columns of a text: wide East Asian characters take two, combining marks none."""
-    wide = {"W": 2, "F": 2}
-    return sum(
-        0 if unicodedata.combining(c) else wide.get(unicodedata.east_asian_width(c), 1)
-        for c in text
-    )
-
-
 def wrap_text(text: str, width: int, max_lines: int = 4) -> str:
     """Breaks a text into at most ``max_lines`` lines of ``width`` columns; the rest becomes "…".
 
@@ -101,25 +94,14 @@ def wrap_text(text: str, width: int, max_lines: int = 4) -> str:
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if display_width(joined) <= width:
+        if cell_len(joined) <= width:
             lines[-1] = joined
             continue
-        pieces = _cut(word, width)
-        lines = (lines if lines[-1] else lines[:-1]) + pieces
+        lines = (lines if lines[-1] else lines[:-1]) + chop_cells(word, width)
     if len(lines) > max_lines:
-        last = _cut(lines[max_lines - 1], width - 1)[0]
+        last = chop_cells(lines[max_lines - 1], width - 1)[0]
         lines = [*lines[: max_lines - 1], last + "…"]
     return "\n".join(lines)
-
-
-def _cut(word: str, width: int) -> list[str]:
-    """Cuts a word into pieces of at most ``width`` columns."""
-    pieces = [""]
-    for character in word:
-        if display_width(pieces[-1] + character) > width:
-            pieces.append("")
-        pieces[-1] += character
-    return pieces
 
 
 def draw_text(draw: "ImageDraw", at: tuple[float, float], text: str, size: int, color: str) -> None:

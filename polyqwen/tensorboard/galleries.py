@@ -4,7 +4,6 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.metrics.choice import hardest_queries
@@ -78,9 +77,6 @@ class Galleries(pl.Callback):
                     image = np.asarray(gallery_image(rows, title))
                     writer.add_image(tag, image, module.step, dataformats="HWC")
                 else:
-                    _table(writer, tag, title, gallery_markdown(rows), module.step)
+                    text = f"**{title}**\n\n{gallery_markdown(rows)}"
+                    writer.add_text(tag, text, module.step)
         return shown
-
-
-def _table(writer: SummaryWriter, tag: str, title: str, table: str, step: int) -> None:
-    writer.add_text(tag, f"**{title}**\n\n{table}", step)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from polyqwen.atomic_files import write_text
 from polyqwen.report.text_layout import draw_text, drawable, pillow_font, text_fonts, wrap_text
@@ -161,6 +161,5 @@ def _corner(draw: "ImageDraw.ImageDraw", letter: str, colour: str, size: int) ->
     draw.text(middle, letter, fill=PAPER, font=pillow_font(text_fonts()[0], box - 3), anchor="mm")
 
 
-def _tint(colour: str) -> tuple[int, int, int]:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return tuple(255 - (255 - value) // 5 for value in (red, green, blue))  # type: ignore[return-value]
+def _tint(colour: str) -> tuple[int, ...]:
+    return tuple(255 - (255 - value) // 5 for value in ImageColor.getrgb(colour))

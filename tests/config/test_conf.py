@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.app.study.compose import compose_all
 from polyqwen.build.precheck import check_values
-from polyqwen.config.added_arguments import NOTHING, added_to
+from polyqwen.config.added_arguments import added_to
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
@@ -56,7 +56,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 def binds(path: str, node: dict[str, Any]) -> None:
     signature = inspect.signature(get_object(node["_target_"]))
     keys = {k: None for k in node if not k.startswith("_")}
-    added = added_to(path) or NOTHING
+    added = added_to(path)
     extra = {*added.keywords, *(set(added.optional) & set(signature.parameters))}
     assert not extra & set(keys), "left to the run"
     signature.bind(*added.positional, **keys, **dict.fromkeys(extra))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 from rich.console import Console
 
 from polyqwen.report import text_layout as text
@@ -18,7 +19,7 @@ from polyqwen.report.gallery import GalleryRow, Result, gallery_markdown, has_pi
 from polyqwen.report.gallery_image import gallery_image, plot_gallery
 from polyqwen.report.results_table import print_results, results_markdown, results_table, table_rows
 from polyqwen.report.similarity_histogram import plot_similarity_histogram
-from polyqwen.report.text_layout import display_width, drawable, wrap_text
+from polyqwen.report.text_layout import drawable, wrap_text
 from polyqwen.runs.history import by_metric, by_task, read_history, smooth
 
 RESULTS = {
@@ -208,7 +209,7 @@ def test_wrap_text() -> None:
 def test_wrapped_lines_fit(sample: str) -> None:
     lines = wrap_text(sample, width=15, max_lines=3).split("\n")
     assert len(lines) == 3 and lines[-1].endswith("…")
-    assert all(display_width(line) <= 15 for line in lines)
+    assert all(cell_len(line) <= 15 for line in lines)
 
 
 def test_drawable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from polyqwen.checkpoints.sidecar import read_sidecar
+from polyqwen.config.check import checked, load_saved_config
 from polyqwen.config.conf import CONF
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.hydra_guard import CALLBACKS
 from polyqwen.config.moved_targets import MOVED, current_target, with_current_targets
 from polyqwen.config.nodes import allowed_signature, check_nodes
-from polyqwen.config.untrusted import checked, load_saved_config
 from polyqwen.inference.model import EmbeddingModel
 from polyqwen.runs.resume import resume
 from tests.config.test_bad_input import assert_refused, forked

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polyqwen.build.fsdp_check import check_sharding
 from polyqwen.build.run import build
-from polyqwen.build.trainer import build_trainer
+from polyqwen.build.trainer import build_trainer, check_sharding
 from polyqwen.config.check import resolved
 from polyqwen.config.errors import ConfigError
 from tests.conftest import Configure

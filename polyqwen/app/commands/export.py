@@ -42,8 +42,7 @@ def export(
         ValueError: the run or its weights cannot be used, ``to`` is not empty, or the model has
             parts that the folder cannot hold.
     """
-    from polyqwen.config.check import resolved
-    from polyqwen.config.untrusted import load_saved_config
+    from polyqwen.config.check import load_saved_config, resolved
     from polyqwen.export.card import write_card
     from polyqwen.export.folder import save, write_sums
     from polyqwen.export.onnx import save_onnx

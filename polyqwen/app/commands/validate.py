@@ -71,7 +71,7 @@ def _configuration(overrides: Sequence[str], folder: Path | None) -> dict[str, A
 
     from polyqwen.app.entry import compose_train
     from polyqwen.config.errors import ConfigError
-    from polyqwen.config.search_path import use_working_folder
+    from polyqwen.config.hydra_guard import use_working_folder
     from polyqwen.config.toplevel import CONF
 
     use_working_folder("train")  # as every command that composes

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from polyqwen.atomic_files import write_json
 from polyqwen.build.instantiate import make
-from polyqwen.config.check import resolved
+from polyqwen.config.check import load_saved_config, resolved
 from polyqwen.config.nodes import check_nodes
-from polyqwen.config.untrusted import load_saved_config
 from polyqwen.data.rows.reader import Reader, Record
 from polyqwen.data.rows.task import Task
 from polyqwen.data.rows.types import Content, RowError

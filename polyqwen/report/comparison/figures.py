@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from polyqwen.metrics.paired import Estimate
@@ -117,7 +118,7 @@ def trade_offs(board: Board) -> list[TradeOff]:
     """The first task against the mean of the others, and cost against score, as far as known."""
     first, *others = board.tasks
     tasks = [
-        (_mean([row.tasks[task].mean for task in others]), row.tasks[first].mean)
+        (fmean(row.tasks[t].mean for t in others) if others else math.nan, row.tasks[first].mean)
         for row in board.rows
     ]
     across = f"mean main metric of {', '.join(others)}"
@@ -152,10 +153,6 @@ def _dot(chosen: bool) -> "Line2D":
 def short(name: str) -> str:
     """Names of variants found by their settings can be long; the tables have them whole."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
 
 
 def weight_panels(

@@ -15,7 +15,7 @@ from polyqwen.report.comparison.gather import Comparison, Words
 from polyqwen.report.comparison.page import comparison_page
 from polyqwen.report.comparison.tables import board_lines, claim_lines, gain_lines
 from polyqwen.report.figure_style import figure_style, save
-from polyqwen.report.markdown import markdown_table
+from polyqwen.report.format_values import markdown_table
 from polyqwen.runs.find import common_folder
 
 if TYPE_CHECKING:

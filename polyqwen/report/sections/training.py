@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from polyqwen.report.curves import LABELS, SIZES
+from polyqwen.report.curves import LABELS, in_order
 from polyqwen.report.page.charts import Chart, Charts, drawn
 from polyqwen.runs.history import Series, by_metric, by_task
 from polyqwen.runs.run_folder import RunFolder
@@ -63,12 +63,11 @@ def space(run: RunFolder, charts: Charts) -> list[Chart]:
 
 def _metrics(run: RunFolder, charts: Charts, prefix: str) -> list[Chart]:
     metrics = by_metric(run.history, prefix)
-    order = [name for name in LABELS if name in metrics]
-    order += sorted(set(metrics) - set(LABELS) - set(SIZES))
     score = _one(run, f"{prefix}/score", "score")
     figures = [charts.lines("Score, mean of tasks", score)]
     figures += [
-        charts.lines(LABELS.get(name, name), metrics[name], HINTS.get(name, "")) for name in order
+        charts.lines(LABELS.get(name, name), metrics[name], HINTS.get(name, ""))
+        for name in in_order(metrics)
     ]
     return drawn(figures)
 

@@ -1,12 +1,12 @@
 """The tasks' weights, and why they moved: what the strategy saw at each update."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polyqwen.report.format_values import number
+from polyqwen.report.format_values import MISSING, number
 from polyqwen.report.page.charts import Chart, Charts, drawn
-from polyqwen.report.sections.settings import class_of
-from polyqwen.runs.history import by_task
+from polyqwen.runs.history import Series, by_task
 from polyqwen.runs.run_folder import RunFolder
 from polyqwen.weighting.weight_update import WeightUpdate
 
@@ -33,7 +33,6 @@ def weights(run: RunFolder, charts: Charts) -> dict[str, Any] | None:
         charts.lines("Share of the total loss", share, zero=True, smooth=True),
     ]
     return {
-        "strategy": class_of(run, "weighting"),
         "ways": _ways(run.updates),
         "charts": drawn(figures),
         "seen": _seen(run, charts),
@@ -111,3 +110,51 @@ def _update(update: WeightUpdate) -> dict[str, Any]:
         "headings": ["task", "weight", "mean loss", "relative", "rows", *causes, "note"],
         "lines": lines,
     }
+
+
+PREFIX = "gradient/cosine/"
+AGAINST, TOGETHER = (214, 96, 77), (67, 147, 195)  # of the diverging scale RdBu
+
+
+def conflicts(run: RunFolder, charts: Charts) -> dict[str, Any] | None:
+    """Means over the run as a heat map's cells, the worst pair, and the pairs over the steps."""
+    pairs = {
+        tuple(key.removeprefix(PREFIX).split("/")): series
+        for key, series in run.history.items()
+        if key.startswith(PREFIX)
+    }
+    pairs = {pair: series for pair, series in pairs.items() if len(pair) == 2}
+    if not pairs:
+        return None
+    means = {pair: _mean(series) for pair, series in pairs.items()}
+    lowest = min(means, key=lambda pair: means[pair])
+    tasks = [t for t in run.tasks if any(t in pair for pair in pairs)]
+    lines = {f"{a} · {b}": series for (a, b), series in pairs.items()}
+    return {
+        "lowest": lowest,
+        "mean": means[lowest],
+        "negative": _negative(pairs[lowest]),
+        "cells": {a: [_cell(means, a, b) for b in tasks] for a in tasks},
+        "chart": charts.lines("Cosine over the run", lines, "above 0: together", zero=True),
+    }
+
+
+def _cell(means: Mapping[tuple[str, ...], float], a: str, b: str) -> tuple[str, str]:
+    """Text and colour of a cell; a task beside itself says nothing."""
+    if a == b:
+        return "", ""
+    value = means.get((a, b), means.get((b, a), math.nan))
+    if math.isnan(value):
+        return MISSING, ""
+    end = TOGETHER if value > 0 else AGAINST
+    mix = [round(247 + (c - 247) * min(1.0, abs(value) * 1.5)) for c in end]
+    return f"{value:+.2f}", f"rgb({mix[0]},{mix[1]},{mix[2]})"
+
+
+def _mean(series: Series) -> float:
+    known = [value for value in series.values if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _negative(series: Series) -> float:
+    return sum(value < 0.0 for value in series.values) / max(len(series.values), 1)
