@@ -1,7 +1,8 @@
 """Collectives: one global batch out of all ranks' shards, with exact gradients."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -114,61 +115,31 @@ def gather_batch(
     # this rank's shard: its sizes as a header of fixed length, its columns as one row of int64
     header = [len(embeddings)]
     for task in order:
-        header += _header(tasks.get(task))
+        header += _column_lengths(tasks.get(task))
     own = to_device_async(header, embeddings.device)
     columns = [_pack(tasks[task]) for task in order if task in tasks]
     payload = torch.cat(columns) if columns else own.new_empty(0)
     # every rank learns all sizes, then cuts the gathered columns by them
     headers = gather_rows(own[None], [1] * world_size()).tolist()
-    packed = gather_rows(payload, [_length(h) for h in headers]).split(
-        [_length(h) for h in headers]
-    )
+    lengths = [sum(h[1:]) for h in headers]
+    packed = gather_rows(payload, lengths).split(lengths)
     # back to pairs by task; a rank's indices move behind the embeddings of the ranks before it
     contents = [h[0] for h in headers]
     shards: dict[str, list[TaskBatch]] = {task: [] for task in order}
     for rank, (flat, numbers) in enumerate(zip(packed, headers, strict=True)):
-        for task, sizes in zip(order, _sizes(numbers), strict=True):
-            if sizes[0]:
-                batch, flat = _unpack(flat, sizes, sum(contents[:rank]))
-                shards[task].append(batch)
+        unread = iter(flat.split(numbers[1:]))
+        for task in order:
+            own_columns = list(islice(unread, len(TaskBatch._fields)))
+            if len(own_columns[0]):
+                shards[task].append(_unpack(own_columns, sum(contents[:rank])))
     joined = {task: _join(parts) for task, parts in shards.items() if parts}
     return gather_rows(embeddings, contents), joined
 
 
-class _Sizes(NamedTuple):
-    """What the other ranks have to know of a rank's rows of one task."""
-
-    rows: int
-    negatives: int
-    scored: int  # 0 or 1
-    labelled: int
-    of_query: int  # length of a teacher's vector of a query, 0 without
-    of_document: int
-
-    def columns(self) -> list[int]:
-        """Lengths of the columns of a `TaskBatch`, 0 for those that are None."""
-        rows, negatives, *widths = self
-        scored, *others = (rows * width for width in widths)
-        return [rows] * 5 + [scored] + [negatives] * 3 + others
-
-
-def _header(batch: TaskBatch | None) -> _Sizes:
-    if batch is None or not len(batch.query):
-        return _Sizes(0, 0, 0, 0, 0, 0)
-    negatives = 0 if batch.negative is None else len(batch.negative)
-    known = (batch.score, batch.label, batch.teacher_query, batch.teacher_document)
-    widths = (0 if column is None else column[0].numel() for column in known)
-    return _Sizes(len(batch.query), negatives, *widths)
-
-
-def _sizes(header: Sequence[int]) -> list[_Sizes]:
-    width = len(_Sizes._fields)
-    return [_Sizes(*header[i : i + width]) for i in range(1, len(header), width)]
-
-
-def _length(header: Sequence[int]) -> int:
-    """Numbers in a rank's payload."""
-    return sum(sum(sizes.columns()) for sizes in _sizes(header))
+def _column_lengths(batch: TaskBatch | None) -> list[int]:
+    """Numbers in each column of a task's rows, 0 for one that is None; all 0 for an absent task."""
+    columns: Iterable[Tensor | None] = [None] * len(TaskBatch._fields) if batch is None else batch
+    return [0 if column is None else column.numel() for column in columns]
 
 
 def _pack(batch: TaskBatch) -> Tensor:
@@ -178,18 +149,16 @@ def _pack(batch: TaskBatch) -> Tensor:
     return torch.cat([column.flatten() for column in columns if column is not None])
 
 
-def _unpack(flat: Tensor, sizes: _Sizes, shift: int) -> tuple[TaskBatch, Tensor]:
-    """The first task of a payload, its indices moved by `shift`, and the rest."""
-    lengths = sizes.columns()
-    columns = flat[: sum(lengths)].split(lengths)
-    batch = TaskBatch(*(c if n else None for c, n in zip(columns, lengths, strict=True)))  # type: ignore[arg-type]  # None only where it may be
+def _unpack(columns: Sequence[Tensor], shift: int) -> TaskBatch:
+    """One task's rows of one rank from its columns of int64, with the indices moved by `shift`."""
+    batch = TaskBatch(*(column if len(column) else None for column in columns))  # type: ignore[arg-type]  # None only where it may be
     floats = {
         n: c.int().view(torch.float32) for n in _FLOATS if (c := getattr(batch, n)) is not None
     }
     for name in floats.keys() & set(_VECTORS):
-        floats[name] = floats[name].view(sizes.rows, -1)
+        floats[name] = floats[name].view(len(batch.query), -1)
     moved = {n: c + shift for n in _INDICES if (c := getattr(batch, n)) is not None}
-    return batch._replace(**moved, **floats), flat[sum(lengths) :]
+    return batch._replace(**moved, **floats)
 
 
 def _join(parts: list[TaskBatch]) -> TaskBatch:
