@@ -1,6 +1,8 @@
 """Warnings about loss spikes and collapsed embeddings."""
 
+import copy
 import logging
+import math
 from collections import defaultdict
 from statistics import median
 from typing import Any
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 WINDOWS = 50  # what a task's usual loss is the median of
 LEAST = 10  # of these, before a loss can be called unusual
 ROWS = 128  # embeddings that the effective rank is taken of
+KEPT = ("usual", "first", "since", "ringing")  # attributes in the checkpoint
 WAY_OUT = {
     "spike": "go back to the checkpoint before it, lower the learning rates or callbacks."
     "gradient_clip.schedule.end, or look at the rows of these steps",
@@ -76,12 +79,7 @@ class Alarms(StepCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """What is usual, for the checkpoint."""
-        return {
-            "usual": {name: list(values) for name, values in self.usual.items()},
-            "first": dict(self.first),
-            "since": dict(self.since),
-            "ringing": list(self.ringing),
-        }
+        return copy.deepcopy({name: getattr(self, name) for name in KEPT})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What is usual, from the checkpoint."""
@@ -127,19 +125,15 @@ class Alarms(StepCallback):
         losses = losses[losses.isfinite()]  # others are the business of `NonFiniteGuard`
         if not len(losses):
             return {}
-        usual, largest = self.usual.setdefault(name, []), float(losses.max())
-        first = self.first.setdefault(name, float(losses.mean()))
-        if len(usual) >= LEAST:
-            level = median(usual)
-            if largest > self.spike * level and largest > level + first / 4:
-                usual.append(min(float(losses.mean()), self.spike * level))
-                del usual[:-WINDOWS]
-                return {
-                    f"spike/{name}": f"the loss of {name} was {largest:.3g}, usually {level:.3g}"
-                }
-        usual.append(float(losses.mean()))
+        mean, largest = float(losses.mean()), float(losses.max())
+        first, usual = self.first.setdefault(name, mean), self.usual.setdefault(name, [])
+        level = median(usual) if len(usual) >= LEAST else math.inf
+        spike = largest > self.spike * level and largest > level + first / 4
+        usual.append(min(mean, self.spike * level) if spike else mean)
         del usual[:-WINDOWS]
-        return {}
+        if not spike:
+            return {}
+        return {f"spike/{name}": f"the loss of {name} was {largest:.3g}, usually {level:.3g}"}
 
     def _ring(self, trainer: pl.Trainer, module: EmbeddingModule, wrong: dict[str, str]) -> None:
         new = [name for name in wrong if name not in self.ringing]
