@@ -113,7 +113,7 @@ def _measure(parts: Parts, trained: Views, untrained: Views, split: str) -> dict
         task = name.partition("/")[0]
         metrics = parts.model.metric(task)
         report["trained"][name] = evaluation.measure(metrics, view.pairs)
-        report["chance"][name] = evaluation.chance(metrics, view.pairs)
+        report["chance"][name] = metrics.chance_of(view.pairs)
         if name != task:
             continue
         before = untrained[task]

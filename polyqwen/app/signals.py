@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from polyqwen.checkpoints.settings_diff import LAST
+from polyqwen.checkpoints.sidecar import LAST
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STATUSES = tuple(128 + number for number in SIGNALS)

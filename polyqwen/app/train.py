@@ -14,7 +14,7 @@ from polyqwen.app.report import write_after_training
 from polyqwen.atomic_files import sweep, write_text
 from polyqwen.build.run import build
 from polyqwen.build.trainer import build_trainer
-from polyqwen.checkpoints.callbacks.keep_last import save_last
+from polyqwen.checkpoints.callbacks.keep import save_last
 from polyqwen.checkpoints.sidecar import read_sidecar
 from polyqwen.data.tables.statistics import statistics_table, task_statistics
 from polyqwen.report.results_table import print_results

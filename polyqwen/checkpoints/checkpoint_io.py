@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from polyqwen.atomic_files import atomic_write
-from polyqwen.checkpoints.settings_diff import RUN
 from polyqwen.checkpoints.sidecar import (
+    RUN,
     Contents,
     DamagedCheckpoint,
     Sidecar,

@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 from polyqwen.atomic_files import atomic_write
 
 WAY_OUT = "name another checkpoint of the run, or let resume=auto take the newest whole one"
+RUN = "run"  # key in a checkpoint of what it tells of its run
+LAST = "last.ckpt"  # of a run's checkpoints
+SHOWN = 6  # differences in a message
 
 
 class DamagedCheckpoint(ValueError):
@@ -131,3 +134,29 @@ def hash_of(path: Path) -> str:
 def _hash(path: Path, *_version: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As they come back from a JSON file."""
+    loaded: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return loaded
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """``key: then → now`` of every value that changed; – stands for none."""
+    return [
+        f"{key}: {_shown(then.get(key, '–'))} → {_shown(now.get(key, '–'))}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key, "–") != now.get(key, "–")
+    ]
+
+
+def listed(changes: list[str]) -> str:
+    """The first ones, and how many more there are."""
+    more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
+    return "; ".join(changes[:SHOWN]) + more
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

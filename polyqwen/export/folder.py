@@ -30,7 +30,7 @@ from polyqwen.inference.model import EmbeddingModel
 from polyqwen.models.pooling import AttentionPooling
 from polyqwen.models.projection import PartedProjection
 from polyqwen.models.qwen_vl import QwenVLEncoder
-from polyqwen.models.tuning.task_adapters import AdaptedEncoder
+from polyqwen.models.tuning.sharing import AdaptedEncoder
 from polyqwen.version import __version__
 
 MODELING = Path(__file__).with_name("modeling_polyqwen.py")  # imports sentence-transformers

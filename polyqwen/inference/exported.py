@@ -20,7 +20,7 @@ from polyqwen.models.qwen2_5_vl import Qwen2_5_VLEncoder
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.qwen3_vl import Qwen3VLEncoder
 from polyqwen.models.text import TextEncoder
-from polyqwen.models.tuning.task_adapters import AdaptedEncoder, LowRankLinear
+from polyqwen.models.tuning.sharing import AdaptedEncoder, LowRankLinear
 
 FORMAT = 1
 SETTINGS, HEAD, ADAPTERS, SUMS = "polyqwen.json", "1_Head", "adapters.safetensors", "SHA256SUMS"

@@ -6,8 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from polyqwen.checkpoints.settings_diff import differences, listed, plain
-from polyqwen.checkpoints.sidecar import verified
+from polyqwen.checkpoints.sidecar import differences, listed, plain, verified
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.identity import run_settings
 from polyqwen.runs.checkpoints import CheckpointCandidate, first_whole

@@ -62,11 +62,6 @@ def measure(metrics: SplitMetrics, pairs: PairEmbeddings) -> dict[str, float]:
     return metrics.compute()
 
 
-def chance(metrics: SplitMetrics, pairs: PairEmbeddings) -> dict[str, float]:
-    """What a model that has learnt nothing would reach on the same rows."""
-    return metrics.chance_of(pairs)
-
-
 def choose(pairs: PairEmbeddings, rows: Sequence[int]) -> PairEmbeddings:
     """Some of the pairs; their documents alone are the pool."""
     index = torch.as_tensor(rows)

@@ -45,13 +45,7 @@ class WholeInEvaluation(pl.Callback):
         """Frees."""
         _sharded(pl_module).reshard()
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gathers."""
-        _sharded(pl_module).unshard()
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Frees."""
-        _sharded(pl_module).reshard()
+    on_test_start, on_test_end = on_validation_start, on_validation_end
 
 
 def _sharded(module: Any) -> FSDPModule:

@@ -17,7 +17,7 @@ from polyqwen.models.encoder import Encoder
 from polyqwen.models.memory.large_batch import LargeBatch
 from polyqwen.models.projection import PartedProjection
 from polyqwen.training.fsdp import shard
-from polyqwen.training.gradient_norm import GradientNorm
+from polyqwen.training.optimizer import GradientNorm
 from polyqwen.training.step import (
     Features,
     StepLosses,
@@ -234,9 +234,7 @@ class EmbeddingModule(pl.LightningModule):
         """Releases the embeddings, after the callbacks have read them."""
         self.evaluated.clear()
 
-    def on_test_end(self) -> None:
-        """As `on_validation_end`."""
-        self.evaluated.clear()
+    on_test_end = on_validation_end
 
     def _log_views(self, split: str) -> None:
         # Lightning's own clock is relative to the run; ours is absolute, so it is handed along.

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.soak import same
 from polyqwen.atomic_files import TEMPORARY, atomic_write, sweep
-from polyqwen.checkpoints.callbacks.keep_last import KeepLast
+from polyqwen.checkpoints.callbacks.keep import KeepLast
 from polyqwen.checkpoints.checkpoint_io import VerifiedCheckpoints
 from polyqwen.checkpoints.sidecar import (
     Contents,

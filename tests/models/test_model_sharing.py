@@ -12,8 +12,7 @@ from polyqwen.build.run import Parts, build
 from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.losses.types import Pairs
 from polyqwen.models.projection import PartedProjection, ResidualProjection
-from polyqwen.models.tuning.sharing import SoftSharing
-from polyqwen.models.tuning.task_adapters import AdaptedEncoder, LowRankLinear
+from polyqwen.models.tuning.sharing import AdaptedEncoder, LowRankLinear, SoftSharing
 from polyqwen.training.step import pairs_of_task
 from tests.conftest import Configure
 

@@ -17,8 +17,8 @@ from polyqwen.models.loading import Vocabulary
 from polyqwen.models.packing import PackedChunk, Packing
 from polyqwen.models.qwen2_vl import Qwen2VLEncoder
 from polyqwen.models.text import TextEncoder
-from polyqwen.models.tuning.task_adapters import AdaptedEncoder
-from polyqwen.models.vision.attention import patch_positions
+from polyqwen.models.tuning.sharing import AdaptedEncoder
+from polyqwen.models.vision.tower import patch_positions
 from tests.conftest import Configure
 from tests.models.test_encoder import CONFIG, IMAGE, VOCAB, chunk_of
 

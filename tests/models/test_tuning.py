@@ -13,8 +13,7 @@ from torch.testing import assert_close
 from polyqwen.build.run import Parts, build
 from polyqwen.inference.model import EmbeddingModel
 from polyqwen.models.tuning.merging import load_trained, merge, save_trained, trained_state
-from polyqwen.models.tuning.strategies import LastLayers, LoraTuning
-from polyqwen.models.tuning.trained_rows import TrainedRows
+from polyqwen.models.tuning.strategies import LastLayers, LoraTuning, TrainedRows
 from polyqwen.runs.weights import load_weights
 from tests.conftest import Configure
 from tests.models.test_large_batch import gradients, made, relative

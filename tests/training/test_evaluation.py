@@ -11,7 +11,7 @@ from polyqwen.metrics.choice import hardest_queries, right_documents, spread_que
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.report.results_table import group_rows, groups_markdown, groups_table
 from polyqwen.report.retrieval_examples import gallery_rows
-from polyqwen.training.evaluation import advantage, chance, choose, embed_view, measure
+from polyqwen.training.evaluation import advantage, choose, embed_view, measure
 from polyqwen.training.step import pairs_of_task
 
 
@@ -32,7 +32,7 @@ def test_the_training_mode_is_left_alone_by_metrics(parts: Parts) -> None:
     metrics = parts.model.metrics["text_pair"]
     first, second = (measure(metrics, view.pairs) for _ in range(2))
     assert first == second and -1 <= first["spearman"] <= 1
-    assert 0 < chance(metrics, view.pairs)["recall@1"] < 0.2
+    assert 0 < metrics.chance_of(view.pairs)["recall@1"] < 0.2
 
 
 def pairs_of(query: torch.Tensor, document: torch.Tensor) -> PairEmbeddings:

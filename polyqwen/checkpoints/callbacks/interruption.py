@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.fsdp import FSDPModule
 
-from polyqwen.checkpoints.callbacks.keep_last import save_last
+from polyqwen.checkpoints.callbacks.keep import save_last
 from polyqwen.training.callbacks.base import StepCallback
 from polyqwen.training.distributed import Flag, world_size
 from polyqwen.training.module import EmbeddingModule

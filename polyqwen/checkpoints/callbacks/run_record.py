@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from polyqwen.checkpoints.settings_diff import RUN, differences, listed, plain
+from polyqwen.checkpoints.sidecar import RUN, differences, listed, plain
 from polyqwen.data.datamodule import CurriculumDataModule
 from polyqwen.training.distributed import world_size
 from polyqwen.version import __version__

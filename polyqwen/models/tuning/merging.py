@@ -6,7 +6,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from polyqwen.models.tuning.trained_rows import TrainedRows
+from polyqwen.models.tuning.strategies import TrainedRows
 
 
 def merge(module: nn.Module) -> nn.Module:
