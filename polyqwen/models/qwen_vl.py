@@ -4,12 +4,12 @@ from contextlib import nullcontext
 from typing import Any, ClassVar, Required, Self, TypedDict, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from polyqwen.models.encoder import Chunk, Images
 from polyqwen.models.loading import Vocabulary, grow_vocabulary, load_pretrained
-from polyqwen.models.memory.layers import compile_blocks, recomputable, recompute
+from polyqwen.models.memory.layers import LayeredEncoder, compile_blocks, recomputable
 from polyqwen.models.packing import PACKED, PackedChunk, Packing
 from polyqwen.models.vision.feature_cache import VisionCache
 from polyqwen.models.vision.patch_embedding import check_patch_size
@@ -30,7 +30,7 @@ class SharedArguments(TypedDict, total=False):
     vision_cache: str | None
 
 
-class QwenVLEncoder(nn.Module):
+class QwenVLEncoder(LayeredEncoder):
     """Texts and pictures to hidden states, without a language-model head.
 
     What the models have in common. A subclass names the Hugging Face classes and the parts of its
@@ -84,7 +84,7 @@ class QwenVLEncoder(nn.Module):
             merge = model.visual.config.spatial_merge_size
             self._cache = VisionCache(vision_cache, model.visual, merge)
         if compile:
-            compile_blocks(recomputable(model.language_model))
+            compile_blocks(recomputable(self.text_model))
 
     @classmethod
     def from_pretrained(
@@ -161,26 +161,13 @@ class QwenVLEncoder(nn.Module):
         return cls(model, freeze_vision=freeze_vision, **shared)
 
     @property
-    def hidden_size(self) -> int:
-        """H, width of the hidden states."""
-        return int(self.model.language_model.config.hidden_size)
-
-    @property
     def text_model(self) -> Any:
-        """The Hugging Face model that reads tokens; `polyqwen.models.tuning` changes it."""
+        """See `LayeredEncoder.text_model`."""
         return self.model.language_model
 
-    @property
-    def recomputable_layers(self) -> int:
-        """Layers of the language model, and of a vision tower that is trained."""
-        return len(self._layers())
-
-    def recompute_layers(self, on: bool) -> None:
-        """See `Encoder.recompute_layers`."""
-        recompute(self._layers(), on)
-
     def _layers(self) -> list[GradientCheckpointingLayer]:
-        return recomputable(self.model.language_model if self.freeze_vision else self.model)
+        """Layers of the language model, and of a vision tower that is trained."""
+        return recomputable(self.text_model if self.freeze_vision else self.model)
 
     def train(self, mode: bool = True) -> Self:
         """A frozen vision tower stays in evaluation mode."""

@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from polyqwen.models.encoder import Chunk, Images
 from polyqwen.models.loading import Vocabulary, grow_vocabulary, load_pretrained
-from polyqwen.models.memory.layers import compile_blocks, recomputable, recompute
+from polyqwen.models.memory.layers import LayeredEncoder, compile_blocks, recomputable
 from polyqwen.models.packing import PACKED, PackedChunk
 
 # output projections of the blocks of BERT's and of Llama's kin
@@ -17,7 +17,7 @@ RESIDUAL_OUTPUTS = ("output.dense.weight", "o_proj.weight", "down_proj.weight")
 PACKABLE = ("bert", "llama", "qwen2", "qwen3")
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(LayeredEncoder):
     """Texts to hidden states with a bidirectional or causal text model (BERT, BGE, Qwen3, …).
 
     Args:
@@ -100,31 +100,6 @@ class TextEncoder(nn.Module):
             for parameter in outputs:
                 parameter.mul_(residual_init)
         return cls(model, vocabulary=vocabulary, compile=compile)
-
-    @property
-    def hidden_size(self) -> int:
-        """H, width of the hidden states."""
-        return int(self.model.config.hidden_size)
-
-    @property
-    def text_model(self) -> Any:
-        """The Hugging Face model that reads tokens; `polyqwen.models.tuning` changes it."""
-        return self.model
-
-    @property
-    def recomputable_layers(self) -> int:
-        """See `Encoder.recomputable_layers`."""
-        return len(recomputable(self.model))
-
-    def recompute_layers(self, on: bool) -> None:
-        """See `Encoder.recompute_layers`."""
-        layers = recomputable(self.model)
-        if on and not layers:
-            raise ValueError(
-                f"large_batch=checkpoint: layers of {type(self.model).__name__} cannot be "
-                "computed again one by one; use large_batch=cached"
-            )
-        recompute(layers, on)
 
     def encode_images(self, images: Images | None) -> Tensor | None:
         """None; refuses pictures, which a text model cannot read."""

@@ -28,7 +28,10 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[RunFolder], list[dict[str, An
         for folder in studies:
             manifest = read_manifest(folder)
             manifests.append(manifest)
-            found += _runs_of_a_study(folder, manifest)
+            found += [
+                RunFolder(folder / run["folder"], run["variant"], run["seed"], run.get("error", ""))
+                for run in manifest["runs"]
+            ]
         if not found:
             raise ValueError(f"{path} has no runs: no folder in it has a config.yaml")
         runs |= {run.path.resolve(): run for run in found}
@@ -53,13 +56,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the manifest of a study, or is damaged") from error
     return manifest
-
-
-def _runs_of_a_study(folder: Path, manifest: dict[str, Any]) -> list[RunFolder]:
-    return [
-        RunFolder(folder / run["folder"], run["variant"], run["seed"], run.get("error", ""))
-        for run in manifest["runs"]
-    ]
 
 
 def _plain_runs(path: Path, studies: Sequence[Path]) -> list[RunFolder]:

@@ -46,8 +46,13 @@ def resume(cfg: DictConfig, processes: int) -> None:
         found = _newest_equal(Path(cfg.run_dir), wanted)
     else:
         found = _named(Path(choice))
-        if "config" not in cfg.resume_allow:
-            _check_settings(found, wanted)
+        changed = differences(found.settings, wanted)
+        if changed and "config" not in cfg.resume_allow:
+            raise ConfigError(
+                "resume",
+                f"the run of {found.path} had another configuration: {listed(changed)}",
+                "take its values, or go on with resume_allow=[config]",
+            )
     cfg.ckpt_path = None if found is None else str(found.path)
 
 
@@ -68,16 +73,6 @@ def _named(path: Path) -> CheckpointCandidate:
         names = ", ".join(candidate.path.name for candidate in candidates)
         raise ConfigError("resume", f"no checkpoint of {path} is whole, of {names}")
     return found
-
-
-def _check_settings(checkpoint: CheckpointCandidate, wanted: dict[str, Any]) -> None:
-    changed = differences(checkpoint.settings, wanted)
-    if changed:
-        raise ConfigError(
-            "resume",
-            f"the run of {checkpoint.path} had another configuration: {listed(changed)}",
-            "take its values, or go on with resume_allow=[config]",
-        )
 
 
 def _newest_equal(own: Path, wanted: dict[str, Any]) -> CheckpointCandidate | None:

@@ -1,11 +1,12 @@
 """Embeds whole splits and measures them, outside the trainer: per task, per group, per query."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from polyqwen.data.batch import Batch
 from polyqwen.metrics.bootstrap import Interval, paired_bootstrap, paired_bootstrap_spearman
@@ -37,16 +38,11 @@ def embed_view(model: EmbeddingModule, batches: Iterable[Batch]) -> EmbeddedView
     for batch in batches:
         batch = model.transfer_batch_to_device(batch, model.device, 0)
         ((task, own),) = batch.tasks.items()
-        parts.append(_each(model.evaluated_pairs(batch, task), Tensor.cpu))
+        parts.append(tree_map_only(Tensor, Tensor.cpu, model.evaluated_pairs(batch, task)))
         rows.append(own.row.cpu())
     order = torch.cat(rows).argsort()
-    pairs = _each(_joined(parts), lambda value: value[order])
+    pairs = choose(_joined(parts), order)
     return EmbeddedView(pairs, torch.cat(rows)[order].numpy())
-
-
-def _each(pairs: PairEmbeddings, change: Callable[[Tensor], Tensor]) -> PairEmbeddings:
-    """The same change to every field that is given."""
-    return PairEmbeddings(*(None if value is None else change(value) for value in pairs))  # type: ignore[arg-type]
 
 
 def _joined(parts: Sequence[PairEmbeddings]) -> PairEmbeddings:
@@ -62,10 +58,11 @@ def measure(metrics: SplitMetrics, pairs: PairEmbeddings) -> dict[str, float]:
     return metrics.compute()
 
 
-def choose(pairs: PairEmbeddings, rows: Sequence[int]) -> PairEmbeddings:
+def choose(pairs: PairEmbeddings, rows: Sequence[int] | Tensor) -> PairEmbeddings:
     """Some of the pairs; their documents alone are the pool."""
     index = torch.as_tensor(rows)
-    return _each(pairs, lambda value: value[index])
+    chosen: PairEmbeddings = tree_map_only(Tensor, lambda value: value[index], pairs)
+    return chosen
 
 
 def advantage(

@@ -17,12 +17,40 @@ def recomputable(model: nn.Module) -> list[GradientCheckpointingLayer]:
     return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
-def recompute(layers: list[GradientCheckpointingLayer], on: bool) -> None:
-    """Switches it on or off; it takes effect in training mode."""
-    layer: Any  # its attributes are not declared
-    for layer in layers:
-        layer._gradient_checkpointing_func = CHECKPOINT
-        layer.gradient_checkpointing = on
+class LayeredEncoder(nn.Module):
+    """An encoder around a Hugging Face model whose layers can be computed again one by one."""
+
+    model: Any  # the Hugging Face model
+
+    @property
+    def text_model(self) -> Any:
+        """The Hugging Face model that reads tokens; `polyqwen.models.tuning` changes it."""
+        return self.model
+
+    @property
+    def hidden_size(self) -> int:
+        """H, width of the hidden states."""
+        return int(self.text_model.config.hidden_size)
+
+    @property
+    def recomputable_layers(self) -> int:
+        """See `Encoder.recomputable_layers`."""
+        return len(self._layers())
+
+    def recompute_layers(self, on: bool) -> None:
+        """See `Encoder.recompute_layers`; it takes effect in training mode."""
+        layers: list[Any] = [*self._layers()]  # their attributes are not declared
+        if on and not layers:
+            raise ValueError(
+                f"large_batch=checkpoint: layers of {type(self.text_model).__name__} cannot be "
+                "computed again one by one; use large_batch=cached"
+            )
+        for layer in layers:
+            layer._gradient_checkpointing_func = CHECKPOINT
+            layer.gradient_checkpointing = on
+
+    def _layers(self) -> list[GradientCheckpointingLayer]:
+        return recomputable(self.text_model)
 
 
 def compile_blocks(blocks: Iterable[nn.Module], backend: str = "inductor") -> None:

@@ -103,8 +103,7 @@ class StepTimer(StepCallback):
 
     def timing(self) -> dict[str, float]:
         """``fit_seconds`` with validation, ``steps``, and the median ``seconds_per_step``."""
-        if not self.steps:
-            return {"fit_seconds": self.fit_seconds, "steps": 0}
-        median = statistics.median(self.steps)
-        steps = len(self.steps)
-        return {"fit_seconds": self.fit_seconds, "steps": steps, "seconds_per_step": median}
+        timing = {"fit_seconds": self.fit_seconds, "steps": len(self.steps)}
+        if self.steps:
+            timing["seconds_per_step"] = statistics.median(self.steps)
+        return timing
