@@ -52,12 +52,8 @@ def find_nonfinite_rows(
     found = _of_all_ranks(own)
     known = {(bad.micro_batch, bad.task) for bad in found}
     # else by the losses of the tasks that had no such rows
-    own = []
-    for i, record in enumerate(records):
-        for task, cause, rows in _of_losses(module, record):
-            if (i, task) not in known:
-                own.append(NonFiniteRows(i, rank, task, cause, rows))
-    found += _of_all_ranks(own)
+    own = [bad for i, record in enumerate(records) for bad in _of_losses(i, module, record)]
+    found += [bad for bad in _of_all_ranks(own) if (bad.micro_batch, bad.task) not in known]
     if found:
         return found
     # else nothing points at any row: all of the step are named
@@ -104,8 +100,8 @@ def _of_contents(index: int, rank: int, record: StepRecord) -> Iterable[NonFinit
             yield NonFiniteRows(index, rank, task, CAUSES[1], _numbers(wrong))
 
 
-def _of_losses(module: EmbeddingModule, record: StepRecord) -> Iterable[tuple[str, str, list[int]]]:
-    """(task, cause, this rank's rows) of losses, or their gradients, that are not finite."""
+def _of_losses(index: int, module: EmbeddingModule, record: StepRecord) -> Iterable[NonFiniteRows]:
+    """This rank's rows of losses, or their gradients, that are not finite."""
     embeddings = record.embeddings.detach().clone().requires_grad_()  # (N, D)
     with torch.enable_grad():
         pairs = module.step_losses.pairs(embeddings, record.tasks)
@@ -115,7 +111,7 @@ def _of_losses(module: EmbeddingModule, record: StepRecord) -> Iterable[tuple[st
         batch = record.tasks.get(task)  # absent here, present on another rank
         rows = [] if batch is None else _numbers(batch.row)
         if not output.total.isfinite():
-            yield task, CAUSES[2], rows
+            yield NonFiniteRows(index, module.global_rank, task, CAUSES[2], rows)
             continue
         (gradient,) = torch.autograd.grad(
             output.total, embeddings, retain_graph=True, allow_unused=True
@@ -125,7 +121,8 @@ def _of_losses(module: EmbeddingModule, record: StepRecord) -> Iterable[tuple[st
         bad = ~gradient.isfinite().all(-1)  # (N,)
         hit = bad[batch.query] | bad[batch.document]
         if hit.any():
-            yield task, CAUSES[3], _numbers(batch.row[hit])
+            rows = _numbers(batch.row[hit])
+            yield NonFiniteRows(index, module.global_rank, task, CAUSES[3], rows)
 
 
 def _numbers(rows: Tensor) -> list[int]:

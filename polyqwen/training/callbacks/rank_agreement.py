@@ -1,10 +1,8 @@
 """Checks at the start that all ranks run the same configuration."""
 
-import hashlib
-
 import lightning.pytorch as pl
 
-from polyqwen.training.distributed import gather_objects, world_size
+from polyqwen.training.distributed import gather_objects
 
 
 class RankAgreement(pl.Callback):
@@ -19,15 +17,12 @@ class RankAgreement(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Raises ValueError on all ranks alike if one differs from rank 0, and names the lines."""
-        if world_size() == 1:
-            return
-        hashes = gather_objects(hashlib.sha256("\n".join(self.settings).encode()).hexdigest())
-        other = next((rank for rank, value in enumerate(hashes) if value != hashes[0]), None)
+        everyone = gather_objects(self.settings)
+        other = next((rank for rank, own in enumerate(everyone) if own != everyone[0]), None)
         if other is None:
             return
-        everyone = gather_objects(self.settings)
-        first, second = everyone[0], everyone[other]
-        lines = sorted(set(first) ^ set(second), key=lambda line: line.split(" = ")[0])
+        differing = set(everyone[0]) ^ set(everyone[other])
+        lines = sorted(differing, key=lambda line: line.split(" = ")[0])
         raise ValueError(
             f"rank {other} runs another configuration than rank 0: {'; '.join(lines[:6])}; start "
             "all ranks with the same command"
