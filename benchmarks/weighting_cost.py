@@ -35,7 +35,7 @@ class Cycles(pl.Callback):
     """Before each step of the run, one timed step of each strategy on the same batch."""
 
     def __init__(self, strategies: dict[str, Any]) -> None:
-        from polyqwen.training.callbacks.weight_update import WeightUpdater
+        from polyqwen.training.callbacks.task_balance import WeightUpdater
 
         self.strategies = strategies
         self.updater = WeightUpdater()
