@@ -26,8 +26,8 @@ from polyqwen.report.gallery_image import plot_gallery
 from polyqwen.report.results_table import (
     groups_markdown,
     groups_table,
-    print_results,
     results_markdown,
+    results_table,
 )
 from polyqwen.report.retrieval_examples import gallery_rows
 from polyqwen.report.similarity_histogram import plot_similarity_histogram
@@ -76,7 +76,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     tables += "\n" + groups_markdown(report["groups"]) if grouped else ""
     write_text(out / "results.md", tables)
     _plot(parts, trained, run, run_dir, out, cfg)
-    print_results(report["trained"], report["untrained"], report["chance"], console=console())
+    console().print(results_table(report["trained"], report["untrained"], report["chance"]))
     if grouped:
         console().print(groups_table(report["groups"]))
     write_again(run_dir)

@@ -17,7 +17,7 @@ from polyqwen.build.trainer import build_trainer
 from polyqwen.checkpoints.callbacks.keep import save_last
 from polyqwen.checkpoints.sidecar import read_sidecar
 from polyqwen.data.tables.statistics import statistics_table, task_statistics
-from polyqwen.report.results_table import print_results
+from polyqwen.report.results_table import results_table
 from polyqwen.runs.history import METRICS, carry_over
 from polyqwen.runs.scores import Results, results_of
 from polyqwen.runs.weights import load_weights
@@ -67,7 +67,7 @@ def train(cfg: DictConfig) -> Results:
         # whole or not there: it is what tells that a run is finished
         write_text(folder / "results.json", json.dumps(report, indent=2) + "\n")
         write_after_training(folder)
-        print_results(trained, untrained, chance, console=console())
+        console().print(results_table(trained, untrained, chance))
         if forgetting is not None:
             console().print(
                 "{task}, validation {metric}: {at_switch:.3f} at the switch, {end:.3f} at the "

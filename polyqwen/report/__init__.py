@@ -1,1 +1,1 @@
-"""Reports: numbers and images in, pages, tables and figures out; no models, no Hydra."""
+"""Reports: numbers and images in, pages, tables and figures out; no models."""

@@ -24,34 +24,14 @@ OTHER_COLOURS = ("#E69F00", "#6A51A3", "#8C564B", "#637939", "#843C39", "#3B6E8F
 INK, MUTED, FAINT = "#222222", "#777777", "#DDDDDD"
 RIGHT, WRONG = "#1B7F3B", "#C0392B"
 
-_RC: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#EEEEEE",
-    "axes.axisbelow": True,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a document is no formula
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.facecolor": "white",
-    "savefig.dpi": 150,
-}
+STYLE = Path(__file__).parents[1] / "assets" / "figures.mplstyle"  # INK and MUTED among its colours
 
 
 def figure_style(fonts: Sequence[str] = ("DejaVu Sans",)) -> AbstractContextManager[Any]:
     """Matplotlib settings of this package, for a ``with`` block around drawing *and* saving."""
-    import matplotlib
+    from matplotlib import style
 
-    return matplotlib.rc_context({**_RC, "font.family": list(fonts)})
+    return style.context([STYLE, {"font.family": list(fonts)}])
 
 
 def task_colours(tasks: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from polyqwen.report.format_values import markdown_table, number
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 Results = Mapping[str, Mapping[str, float]]  # task → metric → value
@@ -120,19 +119,6 @@ def results_table(
         style = None if row.model == "trained" else "dim"
         table.add_row(row.task, row.model, row.pool, *cells, style=style, end_section=last)
     return table
-
-
-def print_results(
-    results: Results,
-    baseline: Results | None = None,
-    chance: Results | None = None,
-    title: str | None = None,
-    console: "Console | None" = None,
-) -> None:
-    """Prints ``results_table`` to ``console``, by default the terminal."""
-    from rich.console import Console
-
-    (console or Console()).print(results_table(results, baseline, chance, title))
 
 
 def results_markdown(

@@ -17,7 +17,7 @@ from polyqwen.report.curves import plot_curves
 from polyqwen.report.figure_style import OTHER_COLOURS, TASK_COLOURS, reduce_colours, task_colours
 from polyqwen.report.gallery import GalleryRow, Result, gallery_markdown, has_pictures
 from polyqwen.report.gallery_image import gallery_image, plot_gallery
-from polyqwen.report.results_table import print_results, results_markdown, results_table, table_rows
+from polyqwen.report.results_table import results_markdown, results_table, table_rows
 from polyqwen.report.similarity_histogram import plot_similarity_histogram
 from polyqwen.report.text_layout import drawable, wrap_text
 from polyqwen.runs.history import by_metric, by_task, read_history, smooth
@@ -67,7 +67,7 @@ def test_table_rejects_foreign_tasks() -> None:
 
 def test_printed_table_fits_the_terminal() -> None:
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_results(RESULTS, BASELINE, CHANCE, title="Validation", console=console)
+    console.print(results_table(RESULTS, BASELINE, CHANCE, title="Validation"))
     console.file.close()
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 100

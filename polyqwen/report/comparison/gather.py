@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from polyqwen.report.comparison.board import Board, Variants, build_board
 from polyqwen.report.comparison.claims import Tested, put_to_the_test, read_claim
+from polyqwen.report.page.render import render_text
 from polyqwen.runs.find import find_runs
 from polyqwen.runs.run_folder import NOT_BEGUN, RunFolder
 from polyqwen.runs.variants import group_runs
@@ -111,11 +112,15 @@ def _words(
         named = ", ".join(sorted(left_out))
         warnings.append(f"not all runs were tested on {named}: left out of everything")
     planned = manifest.get("variants", {})
+    most = max(len(row.seeds) for row in board.rows)
+    notes = render_text(
+        "comparison_notes.txt.j2", board=board, jobs=manifest.get("jobs"), most_seeds=most
+    )
     return Words(
         title=f"Study: {manifest['name']}" if manifest else UNTITLED,
         lead=_lead(board, sum(map(len, variants.values()))),
         warnings=warnings,
-        notes=_notes(board, manifest.get("jobs")),
+        notes=notes.splitlines(),
         settings={
             row.name: " ".join(planned.get(row.name) or _settings(variants[row.name][0]))
             for row in board.rows
@@ -136,31 +141,3 @@ def _lead(board: Board, runs: int) -> str:
         f"{len(board.rows)} variants, {runs} finished runs, seeds {named}. Baseline: "
         f"{board.baseline}. Test split; the score is the mean of {tasks}."
     )
-
-
-def _notes(board: Board, jobs: int | None) -> list[str]:
-    """How the numbers are made, and how far they go.
-
-    Args:
-        board: the comparison.
-        jobs: runs that shared the machine, if known.
-    """
-    shared = f"{jobs} of these runs at a time shared" if jobs and jobs > 1 else "Runs that shared"
-    most = max(len(row.seeds) for row in board.rows)
-    few = f"Seeds per variant: {most}. Intervals are wide, and a large p does not show equality."
-    return [
-        "± is the half width of a 95 % t interval over seeds (Student, 1908): it covers the "
-        "choice of the seed, not that of the data. With one seed there is none.",
-        f"Δ score is the mean of the differences to {board.baseline} at the same seeds; p is that "
-        "of the paired two-sided t-test, adjusted for all variants (Holm, 1979). The table per "
-        "task is adjusted for all variants and tasks.",
-        "Δ % is the mean over tasks of the relative change of the main metric, higher is better "
-        "(Maninis et al., 2019, arXiv:1904.08918).",
-        "ms/step is the median time inside training batches, without loading and validation; "
-        "cost is its ratio to the baseline's; fit is the wall-clock of training with validation. "
-        f"{shared} a machine: their timings are not comparable beyond that, and other work on it "
-        "shows in them too.",
-        "Untrained is the same model before its first step, chance a random order; both are means "
-        "over all runs that measured them.",
-        *([few] if most < 5 else []),
-    ]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from polyqwen.atomic_files import write_text
 from polyqwen.metrics.paired import Difference, Estimate
 from polyqwen.report.comparison.board import Board, Variants
-from polyqwen.report.comparison.claims import Tested
 from polyqwen.report.comparison.figures import bars, trade_off, weight_panels
-from polyqwen.report.comparison.gather import Comparison, Words
+from polyqwen.report.comparison.gather import Comparison
 from polyqwen.report.comparison.page import comparison_page
 from polyqwen.report.comparison.tables import board_lines, claim_lines, gain_lines
 from polyqwen.report.figure_style import figure_style, save
 from polyqwen.report.format_values import markdown_table
+from polyqwen.report.page.render import render_text
 from polyqwen.runs.find import common_folder
 
 if TYPE_CHECKING:
@@ -35,7 +35,15 @@ def write_comparison(found: Comparison, out: Path) -> list[Path]:
         out / name for name in ("leaderboard.html", "leaderboard.md", "leaderboard.csv", "runs.csv")
     )
     write_text(page, comparison_page(found, words.title, root, out))
-    write_text(text, _markdown(board, claims, figures, words))
+    markdown = render_text(
+        "leaderboard.md.j2",
+        words=words,
+        figures=figures,
+        leaderboard=markdown_table(*board_lines(board)),
+        claims=markdown_table(*claim_lines(claims)) if claims else "",
+        gains=markdown_table(*gain_lines(board)),
+    )
+    write_text(text, markdown)
     write_csv(board, table)
     write_runs(variants, board.tasks, root, runs)
     with figure_style():
@@ -63,26 +71,6 @@ def _figures(board: Board, variants: Variants) -> dict[str, tuple[str, "Figure",
             "As applied, λ · boost; a line per task and seed, the best variant first.",
         )
     return figures
-
-
-def _markdown(
-    board: Board,
-    claims: Sequence[Tested],
-    figures: Mapping[str, tuple[str, "Figure", str]],
-    words: Words,
-) -> str:
-    parts = [f"# {words.title}", words.lead]
-    parts += [f"> {warning}" for warning in words.warnings]
-    parts += ["## Leaderboard", markdown_table(*board_lines(board))]
-    if claims:
-        parts += ["## Claims", markdown_table(*claim_lines(claims))]
-    parts += ["## Per task, against the baseline", markdown_table(*gain_lines(board))]
-    for heading, (file, _, caption) in figures.items():
-        parts += [f"## {heading}", caption, f"![{heading}]({file})"]
-    parts += ["## How to read this", "\n".join(f"- {note}" for note in words.notes)]
-    settings = [f"- `{name}`: `{text or 'the defaults'}`" for name, text in words.settings.items()]
-    parts += ["## Variants", "\n".join(settings)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def write_csv(board: Board, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Renders the pages: one HTML file each, every text escaped, nothing fetched."""
+"""Renders the templates: pages, one HTML file each, every text escaped, nothing fetched."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from polyqwen.report.format_values import duration, is_number, number
@@ -52,6 +52,11 @@ def render_page(
     )
 
 
+def render_text(template: str, **content: Any) -> str:
+    """A text that is no page, such as Markdown; its values are not escaped."""
+    return _templates().get_template(template).render(content)
+
+
 def inert(value: Any) -> str:
     """JSON that no parser of HTML can take for the end of its script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -64,7 +69,7 @@ def inert(value: Any) -> str:
 def _templates() -> Environment:
     found = Environment(
         loader=FileSystemLoader(HERE),
-        autoescape=True,
+        autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
