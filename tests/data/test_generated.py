@@ -15,11 +15,11 @@ from scipy.stats import spearmanr
 
 from polyqwen.data.generated import build, generate
 from polyqwen.data.generated.labels import WORDS
-from polyqwen.data.generated.lexicon import SLOTS, Meaning, opposite
 from polyqwen.data.generated.phrases import LANGUAGES
-from polyqwen.data.generated.questions import ELSE, EVERYTHING, inventory
 from polyqwen.data.generated.scenes import Thing
+from polyqwen.data.generated.sentences import SLOTS, Meaning, opposite
 from polyqwen.data.generated.text_pairs import score
+from polyqwen.data.generated.vqa import ELSE, EVERYTHING, inventory
 
 Row = dict[str, Any]
 

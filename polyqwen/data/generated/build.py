@@ -14,9 +14,8 @@ from typing import Any
 from polyqwen.atomic_files import write_json
 from polyqwen.data.generated.instructions import instruction_rows
 from polyqwen.data.generated.labels import label_rows
-from polyqwen.data.generated.lexicon import Meaning
 from polyqwen.data.generated.ocr import ocr_rows
-from polyqwen.data.generated.sentences import MeaningPool
+from polyqwen.data.generated.sentences import Meaning, MeaningPool
 from polyqwen.data.generated.text_pairs import text_pair_rows
 from polyqwen.data.generated.vqa import vqa_rows
 

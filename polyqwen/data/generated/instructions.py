@@ -4,11 +4,14 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from polyqwen.data.generated.lexicon import FORMS, SLOTS, Meaning, opposite
 from polyqwen.data.generated.phrases import LANGUAGES, PHRASES
 from polyqwen.data.generated.sentences import (
+    FORMS,
+    SLOTS,
+    Meaning,
     MeaningPool,
     Wording,
+    opposite,
     random_wording,
     reworded,
     say,

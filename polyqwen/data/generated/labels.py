@@ -44,8 +44,8 @@ def _row(rng: random.Random) -> dict[str, Any]:
         labels[label] = name
         said.append(rng.choice(words[3:] if lang == "vi" else words[:3]))
     if group == ("sentiment",):  # five grades: the stronger one says so
-        strong = rng.randrange(2)
-        labels["sentiment5"] = _grade(labels["sentiment"], bool(strong))
+        strong, name = rng.randrange(2), labels["sentiment"]
+        labels["sentiment5"] = f"very_{name}" if strong and name != "neutral" else name
         said.append(STRENGTH[lang][strong])
     said += [*rng.sample(FILLERS[lang], rng.randrange(1, 4)), str(rng.randrange(1000))]
     rng.shuffle(said)
@@ -54,7 +54,3 @@ def _row(rng: random.Random) -> dict[str, Any]:
     elif group == ("sentiment", "topic") and rng.random() < 0.3:
         del labels[rng.choice(group)]
     return {"text": " ".join(said), "labels": labels, "lang": lang, "source": "generated/labels"}
-
-
-def _grade(sentiment: str, strong: bool) -> str:
-    return f"very_{sentiment}" if strong and sentiment != "neutral" else sentiment

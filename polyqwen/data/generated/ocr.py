@@ -14,32 +14,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from polyqwen.data.generated.phrases import DRAWINGS
 from polyqwen.data.generated.pictures import CELL, Mask, ink, paper, save
-from polyqwen.data.generated.strokes import CHARACTERS, character
 
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-WORDS: dict[str, tuple[str, ...]] = {
-    "en": _words("""
-        tea milk rice egg fish salt soup cake corn bean open shop sale new hot
-        ice cup pen book map bus taxi east west exit 10 25 36 48 79
-    """),
-    "vi": _words("""
-        phở bún cơm trà sữa cá gà bò rau muối chợ nhà cửa mở mới
-        đỏ vàng sông núi đông tây nam bắc xe tàu 14 27 50 63 98
-    """),
-}
-PRICES: dict[str, tuple[str, ...]] = {
-    "en": ("0.50", "0.80", "1.20", "1.75", "2.40", "3.60", "4.90", "5.30", "6.15", "7.05"),
-    "vi": ("5k", "8k", "12k", "20k", "34k", "45k", "60k", "71k", "89k", "99k"),
-}
+WORDS: dict[str, list[str]] = DRAWINGS["words"]
+PRICES: dict[str, list[str]] = DRAWINGS["prices"]
+INKS: list[list[int]] = DRAWINGS["inks"]
+# strokes, polylines of points in the unit square, y downwards
+CHARACTERS: dict[str, list[list[list[float]]]] = DRAWINGS["characters"]
 GOODS = {language: words[:10] for language, words in WORDS.items()}  # the eatable ones
 KINDS = ("en", "en", "vi", "vi", "zh", "receipt")  # with shares
 FONT_SIZE = 18
-INKS = ((10, 10, 10), (20, 30, 110), (110, 20, 20), (15, 80, 40), (80, 40, 110), (70, 55, 40))
+FINE = 4  # characters are drawn this many times larger and averaged down
 
 Lines = list[list[str]]  # words, line by line
 
@@ -51,6 +37,20 @@ def _font() -> ImageFont.FreeTypeFont:
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     # The basic layout does not depend on the text-shaping library of the machine.
     return ImageFont.truetype(str(path), FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+
+
+@cache
+def character(name: str) -> Mask:
+    """The ink of one Chinese character in a cell of 28 × 28 pixels."""
+    side = CELL * FINE
+    margin, size = 2.5 * FINE, (CELL - 5) * FINE
+    image = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(image)
+    for stroke in CHARACTERS[name]:
+        points = [(margin + size * x, margin + size * y) for x, y in stroke]
+        draw.line(points, fill=255, width=2 * FINE, joint="curve")
+    small = image.resize((CELL, CELL), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32) / 255
 
 
 @cache

@@ -14,20 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from polyqwen.data.generated.phrases import DRAWINGS
 from polyqwen.data.generated.pictures import CELL, Mask, ink, paper
 
-SHAPES = ("circle", "square", "triangle", "star", "cross", "moon", "diamond", "heart")
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (220, 25, 25),
-    "orange": (250, 135, 0),
-    "yellow": (235, 215, 0),
-    "green": (20, 150, 50),
-    "blue": (40, 80, 230),
-    "purple": (130, 35, 170),
-    "pink": (250, 120, 190),
-    "grey": (130, 130, 130),
-    "black": (15, 15, 15),
-}
+SHAPES: list[str] = DRAWINGS["shapes"]
+COLOURS: dict[str, list[int]] = DRAWINGS["colours"]
 CELLS = 4
 _FINE = 4  # masks are drawn this many times larger and averaged down
 
@@ -67,16 +58,6 @@ def new_scene(rng: random.Random, split: str, sizes: Sequence[int]) -> tuple[Thi
 
 def _polygon(shape: str) -> list[tuple[float, float]]:
     """Corners in the square [-1, 1]², y downwards."""
-    if shape == "square":
-        return [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)]
-    if shape == "diamond":
-        return [(0, -0.95), (0.7, 0), (0, 0.95), (-0.7, 0)]
-    if shape == "triangle":
-        return [(0, -0.95), (0.95, 0.85), (-0.95, 0.85)]
-    if shape == "cross":
-        a, b = 0.34, 0.95
-        half = [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)]
-        return half + [(-x, -y) for x, y in half]
     if shape == "star":
         turns = [math.pi * k / 5 - math.pi / 2 for k in range(10)]
         radii = [1.05 if k % 2 == 0 else 0.5 for k in range(10)]
@@ -90,7 +71,7 @@ def _polygon(shape: str) -> list[tuple[float, float]]:
             )
             for t in turns
         ]
-    raise ValueError(f"no corners known for shape {shape!r}")
+    return [(x, y) for x, y in DRAWINGS["polygons"][shape]]
 
 
 def _filled(shape: str, radius: float) -> Image.Image:

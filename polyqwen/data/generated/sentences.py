@@ -1,12 +1,36 @@
-"""Sentences: one meaning, many wordings (template, synonyms and language)."""
+"""Sentences: one meaning, many wordings (template, synonyms and language).
+
+A meaning is a concept in each of five slots. A concept has two surface forms per language, so that
+equal meaning need not be equal wording.
+"""
 
 import random
 from typing import NamedTuple
 
-from polyqwen.data.generated.lexicon import FORMS, SIZES, SLOTS, Meaning
 from polyqwen.data.generated.phrases import LANGUAGES, PHRASES
 
+Concept = dict[str, list[str]]  # language → surface forms
+
+
+class Meaning(NamedTuple):
+    """What a sentence says: the index of a concept in each slot."""
+
+    subject: int
+    action: int
+    object: int
+    colour: int
+    place: int
+
+
+SLOTS: dict[str, list[Concept]] = PHRASES["concepts"]
+SIZES = tuple(len(concepts) for concepts in SLOTS.values())
 TEMPLATES: dict[str, list[str]] = PHRASES["templates"]
+FORMS = 2  # surface forms of a concept in each language
+
+
+def opposite(meaning: Meaning) -> Meaning:
+    """The same scene with the opposite action (buys ↔ sells, hides ↔ finds, ...)."""
+    return meaning._replace(action=meaning.action ^ 1)
 
 
 class Wording(NamedTuple):

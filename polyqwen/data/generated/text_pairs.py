@@ -14,9 +14,15 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from polyqwen.data.generated.lexicon import SIZES, Meaning
 from polyqwen.data.generated.phrases import LANGUAGES
-from polyqwen.data.generated.sentences import MeaningPool, random_wording, reworded, say
+from polyqwen.data.generated.sentences import (
+    SIZES,
+    Meaning,
+    MeaningPool,
+    random_wording,
+    reworded,
+    say,
+)
 
 WEIGHTS = Meaning(subject=2, action=3, object=3, colour=1, place=1)
 

@@ -3,29 +3,27 @@
 Each picture serves three rows that ask for different things, so that neither the question without
 the picture nor the picture without the question gives the answer away. Some single questions ask
 for everything and some scenes have one object only: from these a model learns to see, before it
-can learn to look where the question points.
+can learn to look where the question points. Questions name an object by its shape and ask for its
+colour, or the other way round; by position none does.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from polyqwen.data.generated.phrases import LANGUAGES
+from polyqwen.data.generated.phrases import LANGUAGES, PHRASES
 from polyqwen.data.generated.pictures import save
-from polyqwen.data.generated.questions import (
-    ELSE,
-    EVERYTHING,
-    KINDS,
-    Ask,
-    answer,
-    follow_up,
-    inventory,
-    question,
-)
-from polyqwen.data.generated.scenes import Thing, describe, draw_scene, new_scene
+from polyqwen.data.generated.scenes import SHAPES, Thing, describe, draw_scene, new_scene
+
+KINDS = ("shape", "colour")  # what names the object
+SHAPE_NAMES: dict[str, dict[str, str]] = PHRASES["shape_names"]
+COLOUR_NAMES: dict[str, dict[str, str]] = PHRASES["colour_names"]
+# all objects in full; ELSE asks for those not spoken of yet and so needs the whole history
+EVERYTHING: dict[str, list[str]] = PHRASES["everything"]
+ELSE: dict[str, list[str]] = PHRASES["everything_else"]
 
 ROWS_PER_PICTURE = 3
 SINGLE_SIZES = (1, 1, 2, 2, 2, 3)  # objects in a scene, with shares
@@ -36,6 +34,13 @@ SHORT_SHARE = 0.6  # conversations of two turns where more are possible
 Turns = list[dict[str, str]]
 
 
+class Ask(NamedTuple):
+    """How a conversation asks: by ``shape`` or ``colour``, and its language."""
+
+    kind: str
+    language: str
+
+
 class Talk(NamedTuple):
     """One row's words: its language, its turns, and wrong answers that fit the same picture."""
 
@@ -44,25 +49,48 @@ class Talk(NamedTuple):
     negatives: list[str]
 
 
+def _name(names: dict[str, dict[str, str]], language: str, word: str) -> str:
+    return names[language].get(word, word)  # the English words are the keys
+
+
+def answer(thing: Thing, ask: Ask) -> str:
+    """The object's colour or shape, in the words of the question's language."""
+    shape = _name(SHAPE_NAMES, ask.language, thing.shape)
+    colour = _name(COLOUR_NAMES, ask.language, thing.colour)
+    return colour if ask.kind == "shape" else shape
+
+
+def _fill(phrasings: str, thing: Thing, ask: Ask, rng: random.Random) -> str:
+    """One of the ``questions`` or ``follow_ups`` about an object."""
+    names = SHAPE_NAMES if ask.kind == "shape" else COLOUR_NAMES
+    word = thing.shape if ask.kind == "shape" else thing.colour
+    text: str = rng.choice(PHRASES[phrasings][ask.kind][ask.language])
+    text = text.format(_name(names, ask.language, word))
+    return text[0].upper() + text[1:]
+
+
+def inventory(things: Iterable[Thing], language: str) -> str:
+    """All that is to be said about the objects, in the order of SHAPES."""
+    ordered = sorted(things, key=lambda thing: SHAPES.index(thing.shape))
+    separator: str = PHRASES["object_separator"][language]
+    return separator.join(
+        PHRASES["object"][language].format(
+            shape=_name(SHAPE_NAMES, language, thing.shape),
+            colour=_name(COLOUR_NAMES, language, thing.colour),
+        )
+        for thing in ordered
+    )
+
+
 def _turn(question: str, answer: str) -> dict[str, str]:
     return {"question": question, "answer": answer}
 
 
-def ask_once(target: Thing, ask: Ask, rng: random.Random) -> Turns:
-    """One full question about one object."""
-    return [_turn(question(target, ask, rng), answer(target, ask))]
-
-
-def ask_for_all(things: Sequence[Thing], language: str, rng: random.Random) -> Turns:
-    """One question for everything in the picture."""
-    return [_turn(rng.choice(EVERYTHING[language]), inventory(things, language))]
-
-
 def converse(things: Sequence[Thing], ask: Ask, rng: random.Random) -> Turns:
-    """A turn for each of the objects, elliptic from the second on."""
-    first, *others = things
-    turns = ask_once(first, ask, rng)
-    return turns + [_turn(follow_up(x, ask, rng), answer(x, ask)) for x in others]
+    """A turn for each of the objects: a question that stands alone, then elliptic ones."""
+    phrasings = ["questions", *["follow_ups"] * (len(things) - 1)]
+    asked = zip(phrasings, things, strict=True)
+    return [_turn(_fill(phrasing, x, ask, rng), answer(x, ask)) for phrasing, x in asked]
 
 
 def _others(things: Sequence[Thing], target: Thing, ask: Ask) -> list[str]:
@@ -75,9 +103,10 @@ def _single(things: Sequence[Thing], rng: random.Random) -> list[Talk]:
     made = []
     for language in rng.sample(LANGUAGES, ROWS_PER_PICTURE - 1):
         less = [inventory(things[1:], language)] if len(things) > 1 else []
-        made.append(Talk(language, ask_for_all(things, language, rng), less))
+        turns = [_turn(rng.choice(EVERYTHING[language]), inventory(things, language))]
+        made.append(Talk(language, turns, less))
     target, ask = rng.choice(things), Ask(rng.choice(KINDS), rng.choice(LANGUAGES))
-    made.append(Talk(ask.language, ask_once(target, ask, rng), _others(things, target, ask)))
+    made.append(Talk(ask.language, converse([target], ask, rng), _others(things, target, ask)))
     return made
 
 
