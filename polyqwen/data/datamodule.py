@@ -1,15 +1,19 @@
 """The data of a run for the trainer: the curriculum's train loader, evaluation loaders."""
 
+import os
+import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from polyqwen.data.batch import Batch
+from polyqwen.data.batch import Batch, moved
 from polyqwen.data.collator import Collator
 from polyqwen.data.images.embedded import FOLDER
 from polyqwen.data.images.images import Pictures, Resize
@@ -24,7 +28,9 @@ from polyqwen.data.sampling.train_rows import TrainRows
 from polyqwen.data.tables.dataset import MultiTaskDataset
 from polyqwen.data.tables.splits import Splits, View
 from polyqwen.data.tokens import Tokens
-from polyqwen.data.workers import outlive
+
+OUTLIVED = 120  # seconds that a loader process lives on after a signal
+LOOK = 1.0  # seconds between its looks at the run
 
 
 class CurriculumDataModule(pl.LightningDataModule):
@@ -136,10 +142,8 @@ class CurriculumDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """On the CPU a batch is in its place; walking through it took a tenth of a ms."""
-        if device.type == "cpu":
-            return batch
-        return cast(Batch, super().transfer_batch_to_device(batch, device, dataloader_idx))
+        """See `moved`."""
+        return moved(batch, device)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process from the trainer's current step on."""
@@ -205,10 +209,8 @@ class CurriculumDataModule(pl.LightningDataModule):
 
     def _own(self, rows: Rows) -> Rows:
         """This process's share of some rows."""
-        rank, world = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        )
-        return rows[rank::world]
+        trainer = self.trainer
+        return rows[trainer.global_rank :: trainer.world_size] if trainer else rows
 
     def _loader(
         self, dataset: MultiTaskDataset, batches: Any, only: str | None = None
@@ -225,3 +227,23 @@ class CurriculumDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # a loader must not draw from the training's numbers
         )
+
+
+def outlive(worker: int) -> None:
+    """Lets a loader process outlive signals that are meant for the run, and end with it.
+
+    Ctrl-C and schedulers tell all processes at once. A loader that obeyed would be missed before
+    the run has finished its step and saved; it ends with the run, or a while after the signal.
+
+    A run that was killed tells nobody. Torch's loaders notice, but then wait until somebody has
+    taken the batches that they made, for ever if those fill the pipe.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(OUTLIVED))
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(run: int) -> None:
+    while os.getppid() == run:
+        time.sleep(LOOK)
+    os._exit(1)

@@ -10,7 +10,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polyqwen.data.batch import Batch
+from polyqwen.data.batch import Batch, moved
 from polyqwen.data.collator import Collator
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.rows.task import Task
@@ -193,10 +193,3 @@ class EmbeddingModel:
         )
         features = project_and_normalize(parts["projection"], pooled, batch.tasks, list(self.tasks))
         return features.projected[features.tasks[task].query].float()
-
-
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device."""
-    from lightning.fabric.utilities import move_data_to_device
-
-    return batch if device.type == "cpu" else cast(Batch, move_data_to_device(batch, device))

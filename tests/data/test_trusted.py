@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 
 from polyqwen.build.run import Parts, build
-from polyqwen.data.tables.trusted import trusted_split
+from polyqwen.data.tables.splits import trusted_split
 from tests.conftest import Configure
 
 

@@ -15,7 +15,7 @@ RUN = """
 import time
 import torch
 from torch.utils.data import DataLoader
-from polyqwen.data.workers import outlive
+from polyqwen.data.datamodule import outlive
 
 class Rows(torch.utils.data.Dataset):
     def __len__(self): return 1000
