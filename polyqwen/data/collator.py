@@ -161,14 +161,13 @@ class Collator:
 
     def _chunk(self, contents: list[_Content]) -> Chunk:
         longest = self._padded(len(contents[-1].ids))
-        ids = np.full((len(contents), longest), self.tokens.pad_id, dtype=np.int64)
-        mask = np.zeros((len(contents), longest), dtype=bool)
-        positions = np.zeros((3, len(contents), longest), dtype=np.int64)
+        lengths = [len(content.ids) for content in contents]
+        mask = np.arange(longest) < np.array(lengths)[:, None]  # (contents, longest)
+        ids = np.full(mask.shape, self.tokens.pad_id, dtype=np.int64)
+        positions = np.zeros((3, *mask.shape), dtype=np.int64)
         visual = []
-        for i, content in enumerate(contents):
-            size = len(content.ids)
+        for i, (content, size) in enumerate(zip(contents, lengths, strict=True)):
             ids[i, :size] = content.ids
-            mask[i, :size] = True
             start = size
             if content.grid[0]:
                 assert self.tokens.image_id is not None, "the tokenizer knows no pictures"
@@ -183,7 +182,7 @@ class Collator:
             torch.from_numpy(positions),
             torch.from_numpy(rows) if len(rows) else None,
             _column([content.task for content in contents]) if self.separate else None,
-            [len(content.ids) for content in contents],
+            lengths,
         )
 
     def _task_batch(

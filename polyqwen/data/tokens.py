@@ -31,6 +31,12 @@ class Tokens:
             ``none`` leaves it out.
         max_tokens: longest text in tokens, > 0; longer texts are cut at the end.
         revision: hub commit, tag or branch; None for folders.
+
+    Attributes:
+        start: ids before every content's prefix.
+        end: ids at the end of every content.
+        around_pictures: ids before a picture, of one visual token, and after it; None where there
+            is none.
     """
 
     def __init__(
@@ -64,13 +70,13 @@ class Tokens:
         added = self.tokenizer.get_added_vocab()
         self._added = set(added.values())
         self._special = re.compile("|".join(map(re.escape, added)) or r"(?!)")
-        self._start, self._end = self._frame()
+        self.start, self.end = self._frame()
         vocabulary = self.tokenizer.get_vocab()
-        self._picture = [vocabulary.get(f"<|{name}|>") for name in PICTURE]
+        self.around_pictures = [vocabulary.get(f"<|{name}|>") for name in PICTURE]
         self.vocabulary = Vocabulary(
             size=max(vocabulary.values()) + 1,
             new_tokens=tuple(self.new_tokens.values()),
-            image_id=self._picture[1],
+            image_id=self.around_pictures[1],
         )
         self._prefix = {
             task: [] if prefix_mode == "none" else self._prefix_ids(prefix, prefix_mode)
@@ -83,21 +89,6 @@ class Tokens:
         if t.cls_token_id is not None and t.sep_token_id is not None:
             return [t.cls_token_id], [t.sep_token_id]
         return [], [] if t.eos_token_id is None else [t.eos_token_id]
-
-    @property
-    def start(self) -> list[int]:
-        """What stands before every content's prefix."""
-        return list(self._start)
-
-    @property
-    def end(self) -> list[int]:
-        """What stands at the end of every content."""
-        return list(self._end)
-
-    @property
-    def around_pictures(self) -> list[int | None]:
-        """Ids before a picture, of one visual token, and after it; None where there is none."""
-        return list(self._picture)
 
     def _prefix_ids(self, prefix: str, mode: PrefixMode) -> list[int]:
         if mode == "token":
@@ -173,9 +164,9 @@ class Tokens:
 
     def frame(self, task: str, text_ids: Sequence[int], visual_tokens: int) -> list[int]:
         """The whole content: start, prefix, picture placeholders, text, end."""
-        ids = [*self._start, *self._prefix[task]]
+        ids = [*self.start, *self._prefix[task]]
         if visual_tokens:
-            before, placeholder, after = self._picture
+            before, placeholder, after = self.around_pictures
             if placeholder is None:
                 raise ValueError(
                     f"a row of task {task} has a picture, but the tokenizer has no <|image_pad|>; "
@@ -184,7 +175,7 @@ class Tokens:
             ids += [] if before is None else [before]
             ids += [placeholder] * visual_tokens
             ids += [] if after is None else [after]
-        return [*ids, *text_ids, *self._end]
+        return [*ids, *text_ids, *self.end]
 
 
 def _cut_inside(text: str, token: str) -> list[str]:

@@ -77,15 +77,10 @@ def read_size(path: Path) -> tuple[int, int]:
         PictureError: see `read_picture`; what lies behind the header is not looked at.
     """
     _check_file(path)
-    try:
-        with _opened(path) as file:
-            _check_header(file, path)
-            width, height = file.size
-            return (width, height) if _orientation(file) in TURNED else (height, width)
-    except PictureError:
-        raise
-    except Exception as error:  # on hostile bytes Pillow raises whatever it stumbles over
-        raise _damaged(path, error) from error
+    with _errors_of(path), _opened(path) as file:
+        _check_header(file, path)
+        width, height = file.size
+        return (width, height) if _orientation(file) in TURNED else (height, width)
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -96,13 +91,9 @@ def read_picture(path: Path) -> Image.Image:
             or larger than the limits above.
     """
     _check_file(path)
-    try:
+    with _errors_of(path):
         image, turn = _decoded(path)
         return image if turn is None else image.transpose(turn)
-    except PictureError:
-        raise
-    except Exception as error:  # as above
-        raise _damaged(path, error) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -111,13 +102,11 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     Raises:
         PictureError: it is larger than the limits above, or cannot be decoded.
     """
-    _check_header(image, Path("in memory"))
-    try:
+    with _errors_of(Path("in memory")):  # an opened file is decoded only here
+        _check_header(image, Path("in memory"))
         turn = UPRIGHT.get(_orientation(image))
         image = _rgb(image)
-    except Exception as error:  # as above: an opened file is decoded only here
-        raise _damaged(Path("in memory"), error) from error
-    return image if turn is None else image.transpose(turn)
+        return image if turn is None else image.transpose(turn)
 
 
 def _decoded(path: Path) -> tuple[Image.Image, Image.Transpose | None]:
@@ -132,6 +121,19 @@ def _decoded(path: Path) -> tuple[Image.Image, Image.Transpose | None]:
         turn = UPRIGHT.get(_orientation(file))
         file.load()
         return _rgb(file), turn
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Makes a `PictureError` of any: on hostile bytes Pillow raises whatever it stumbles over."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except Exception as error:
+        raise PictureError(
+            f"picture {_name(path)} cannot be read: {_reason(error)}", "damaged"
+        ) from error
 
 
 @contextmanager
@@ -207,10 +209,6 @@ def _name(path: Path) -> str:
     """The path as it is, quoted if a terminal could not print it."""
     text = str(path)
     return text if text.isprintable() and len(text) < 400 else shown(text)
-
-
-def _damaged(path: Path, error: Exception) -> PictureError:
-    return PictureError(f"picture {_name(path)} cannot be read: {_reason(error)}", "damaged")
 
 
 def _reason(error: Exception) -> str:

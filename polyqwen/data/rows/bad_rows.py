@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from polyqwen.atomic_files import write_text
 from polyqwen.data.images.images import Pictures
@@ -19,8 +19,10 @@ from polyqwen.data.rows.types import Example, PictureError, RowError
 
 log = logging.getLogger(__name__)
 POLICIES = ("error", "skip")
+EXAMPLES = 3  # of a kind of fault
 REMEMBERED = 65_536  # pictures whose fault is not looked for again
 
+T = TypeVar("T")
 Rows = Iterable[tuple[str, Example | RowError]]  # where, and the row or why it is none
 
 
@@ -44,16 +46,38 @@ class BadRows(NamedTuple):
         return self
 
 
-def refused(rows: Rows) -> Iterator[tuple[str, Example]]:
+def refused(rows: Iterable[tuple[str, T | RowError]]) -> Iterator[tuple[str, T]]:
     """The rows, up to the first bad one; pictures are not looked at.
 
     Raises:
         RowError: that row's.
     """
-    for where, example in rows:
-        if isinstance(example, RowError):
-            raise example
-        yield where, example
+    for where, row in rows:
+        if isinstance(row, RowError):
+            raise row
+        yield where, row
+
+
+class Faults:
+    """Bad rows by kind, the first few of each with their places."""
+
+    def __init__(self) -> None:
+        self.kinds: Counter[str] = Counter()
+        self.first: dict[str, list[dict[str, str | None]]] = {}
+
+    def add(self, error: RowError) -> None:
+        """Counts one."""
+        self.kinds[error.kind] += 1
+        first = self.first.setdefault(error.kind, [])
+        if len(first) < EXAMPLES:
+            first.append({"where": error.where, "field": error.field, "what": error.what})
+
+    def report(self) -> dict[str, Any]:
+        """Kind -> count and first places."""
+        return {
+            kind: {"count": count, "first": self.first[kind]}
+            for kind, count in self.kinds.most_common()
+        }
 
 
 class Sieve:
@@ -62,32 +86,30 @@ class Sieve:
     Every picture is decoded whole: a truncated file has a good header.
 
     Args:
-        rows: of a split.
         pictures: opens them.
+
+    Attributes:
+        rows: how many there were, bad ones too.
+        faults: the bad ones.
     """
 
-    def __init__(self, rows: Rows, pictures: Pictures) -> None:
-        self._rows, self._pictures = rows, pictures
-        self.rows = 0
-        self.kinds: Counter[str] = Counter()
-        self.first = ""
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self.rows, self.faults = 0, Faults()
 
-    def __iter__(self) -> Iterator[tuple[str, Example]]:
+    def good(self, rows: Rows) -> Iterator[tuple[str, Example]]:
+        """Those of a split's rows that can be used."""
         fault = lru_cache(REMEMBERED)(self._fault)  # a picture serves many questions
-        for where, example in self._rows:
+        for where, example in rows:
             self.rows += 1
             if isinstance(example, RowError):
-                self._count(example.kind, str(example))
+                self.faults.add(example)
                 continue
             found = next((f for f in map(fault, pictures_of(example)) if f), None)
             if found is None:
                 yield where, example
             else:
-                self._count(found[0], f"{where}: {found[1]}")
-
-    def _count(self, kind: str, text: str) -> None:
-        self.kinds[kind] += 1
-        self.first = self.first or text
+                self.faults.add(RowError(where, *found))
 
     def _fault(self, name: str) -> tuple[str, str] | None:
         try:
@@ -98,7 +120,12 @@ class Sieve:
 
     def write(self, path: Path) -> None:
         """Keeps the counts beside the table, for runs that find it prepared."""
-        counts = {"rows": self.rows, "kinds": dict(self.kinds), "first": self.first}
+        first = [f"{kind[0]['where']}: {kind[0]['what']}" for kind in self.faults.first.values()]
+        counts = {
+            "rows": self.rows,
+            "kinds": dict(self.faults.kinds),
+            "first": first[0] if first else "",
+        }
         write_text(path, json.dumps(counts, ensure_ascii=False))
 
 

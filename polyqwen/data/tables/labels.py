@@ -5,7 +5,6 @@ The rows of a task are a table of their own, kept beside the prepared one of the
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -120,11 +119,8 @@ def label_counts(table: Dataset) -> list[tuple[dict[str, str], int]]:
 
 def _counts(table: Dataset) -> list[tuple[str, int]]:
     def count() -> list[tuple[str, int]]:
-        counts: Counter[str] = Counter()
-        for batch in table.data.table.select(["labels"]).to_batches():
-            for entry in batch.column("labels").value_counts().to_pylist():
-                counts[entry["values"]] += entry["counts"]
-        return list(counts.items())
+        found = table.data.column("labels").value_counts().to_pylist()
+        return [(entry["values"], entry["counts"]) for entry in found]
 
     return kept_json(table, "labels", count)
 

@@ -93,14 +93,13 @@ def prepare(
     name = hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
     path = cache / f"{name}.arrow"
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
         log.info("preparing %s, once", reader)
         start = time.monotonic()
         with atomic_write(path) as temporary:
-            found = read_examples(reader, task, pictures, classes)
-            sieve = Sieve(found, pictures)
-            stream = _tables(sieve if skip else refused(found), task, tokens, pictures)
-            rows = _write(temporary, _reported(stream, str(reader)))
+            found, sieve = read_examples(reader, task, pictures, classes), Sieve(pictures)
+            groups = in_groups(sieve.good(found) if skip else refused(found))
+            tables = (_table(group, task, tokens, pictures) for group in groups)
+            rows = _write(temporary, tables, str(reader))
             if skip:  # before the table: one without its counts would pass as whole
                 sieve.write(path.with_suffix(".json"))
         log.info("prepared %d rows in %.1f s: %s", rows, time.monotonic() - start, path)
@@ -149,14 +148,6 @@ def _common_length(example: Example, length: int | None, where: str) -> int | No
     return length
 
 
-def _tables(
-    examples: Iterable[tuple[str, Example]], task: Task, tokens: Tokens, pictures: Pictures
-) -> Iterator[pa.Table]:
-    """Prepared rows, some at a time."""
-    for rows in in_groups(examples):
-        yield pa.Table.from_pylist(_rows(rows, task, tokens, pictures), schema=SCHEMA)
-
-
 def in_groups(examples: Iterable[tuple[str, Example]]) -> Iterator[list[tuple[str, Example]]]:
     """Groups of rows, smaller ones where texts are long."""
     rows, characters = [], 0
@@ -174,21 +165,10 @@ def _contents(example: Example) -> list[Content]:
     return [c for c in (example.query, example.positive, *example.negatives) if c is not None]
 
 
-def _reported(tables: Iterable[pa.Table], what: str) -> Iterator[pa.Table]:
-    """The same tables, with a line now and then on how far they are."""
-    rows, start = 0, time.monotonic()
-    told = start
-    for table in tables:
-        yield table
-        rows += len(table)
-        if (now := time.monotonic()) - told >= PROGRESS:
-            told = now
-            log.info("%s: %d rows prepared, %.0f a second", what, rows, rows / (now - start))
-
-
-def _write(path: Path, tables: Iterable[pa.Table]) -> int:
-    """Writes record batches of a good size; returns the number of rows."""
+def _write(path: Path, tables: Iterable[pa.Table], what: str) -> int:
+    """Writes record batches of a good size, with a log line now and then; number of rows."""
     rows, held = 0, [SCHEMA.empty_table()]
+    start = told = time.monotonic()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
 
         def flush() -> None:
@@ -200,16 +180,21 @@ def _write(path: Path, tables: Iterable[pa.Table]) -> int:
             rows += len(table)
             if sum(map(len, held)) >= BATCH_ROWS or sum(t.nbytes for t in held) >= BATCH_BYTES:
                 flush()
+            if (now := time.monotonic()) - told >= PROGRESS:
+                told = now
+                log.info("%s: %d rows prepared, %.0f a second", what, rows, rows / (now - start))
         flush()
     return rows
 
 
-def _rows(
+def _table(
     rows: list[tuple[str, Example]], task: Task, tokens: Tokens, pictures: Pictures
-) -> list[dict[str, Any]]:
+) -> pa.Table:
+    """Prepared rows."""
     contents = [content for _, example in rows for content in _contents(example)]
     ids = dict(zip(contents, tokens.encode([c.text for c in contents]), strict=True))
-    return [_row(where, e, ids, task, pictures) for where, e in rows]
+    prepared = [_row(where, example, ids, task, pictures) for where, example in rows]
+    return pa.Table.from_pylist(prepared, schema=SCHEMA)
 
 
 def _row(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
 from rich.table import Table
@@ -57,8 +57,8 @@ def _measured(table: Dataset) -> dict[str, Any]:
     unscored = 0
     for batch in table.data.table.select(["query", "document", "score", "cost"]).to_batches():
         query, document, score, cost = batch.columns
-        documents.add(np.asarray(_field(document, "key")))
-        heights = [np.asarray(_field(side, "height")) for side in (query, document)]
+        documents.add(np.asarray(pc.struct_field(document, "key")))
+        heights = [np.asarray(pc.struct_field(side, "height")) for side in (query, document)]
         pictured += int((np.maximum(*heights) > 0).sum())
         costs = _added(costs, np.bincount(np.asarray(cost)))
         unscored += score.null_count
@@ -71,10 +71,6 @@ def _measured(table: Dataset) -> dict[str, Any]:
         "pictures": pictured / len(table),
         "scores": None if unscored else [_quantile(scores, q) / SCORE_STEPS for q in QUARTILES],
     }
-
-
-def _field(side: pa.StructArray, name: str) -> pa.Array:
-    return side.flatten()[side.type.get_field_index(name)]
 
 
 def _added(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,33 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from polyqwen.data.rows.types import RowError
+from polyqwen.data.rows.bad_rows import EXAMPLES
 
-EXAMPLES = 3  # of a kind of fault
 MOST = 1000  # different labels and classes; whatever comes after them is counted as one
 BARS = "▁▂▃▄▅▆▇█"
-
-
-class Faults:
-    """Bad rows by kind, the first few of each with their places."""
-
-    def __init__(self) -> None:
-        self.kinds: Counter[str] = Counter()
-        self.first: dict[str, list[dict[str, str | None]]] = {}
-
-    def add(self, error: RowError) -> None:
-        """Counts one."""
-        self.kinds[error.kind] += 1
-        first = self.first.setdefault(error.kind, [])
-        if len(first) < EXAMPLES:
-            first.append({"where": error.where, "field": error.field, "what": error.what})
-
-    def report(self) -> dict[str, Any]:
-        """Kind -> count and first places."""
-        return {
-            kind: {"count": count, "first": self.first[kind]}
-            for kind, count in self.kinds.most_common()
-        }
 
 
 class Lengths:
@@ -156,22 +133,17 @@ class Keys:
 
     def repeated(self) -> Shared:
         """Rows whose content stood in an earlier one."""
-        keys, first = np.unique(self._named(), return_index=True)
-        again = np.ones(len(self), bool)
-        again[first] = False
-        found = np.flatnonzero(again)
-        earlier = first[np.searchsorted(keys, self._named()[found[:EXAMPLES]])]
-        return self._shared(found, self, earlier)
+        return self.also_in(self)
 
     def also_in(self, other: "Keys") -> Shared:
-        """Rows whose content stands in another split too."""
+        """Rows whose content stands in another split too; in an earlier row, of a split itself."""
         keys, first = np.unique(other._named(), return_index=True)
         found = np.flatnonzero(np.isin(self._named(), keys))
-        there = first[np.searchsorted(keys, self._named()[found[:EXAMPLES]])]
-        return self._shared(found, other, there)
-
-    def _shared(self, found: NDArray[np.int64], other: "Keys", there: NDArray[np.int64]) -> Shared:
-        pairs = zip(found[:EXAMPLES].tolist(), there.tolist(), strict=True)
+        there = first[np.searchsorted(keys, self._named()[found])]
+        if other is self:
+            again = there < found
+            found, there = found[again], there[again]
+        pairs = zip(found[:EXAMPLES].tolist(), there[:EXAMPLES].tolist(), strict=True)
         return Shared(len(found), [(self._rows[i], other._rows[j]) for i, j in pairs])
 
     def _named(self) -> NDArray[np.uint64]:

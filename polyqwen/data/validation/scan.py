@@ -6,13 +6,13 @@ from functools import lru_cache
 from typing import Any
 
 from polyqwen.data.images.images import Pictures
-from polyqwen.data.rows.bad_rows import REMEMBERED, pictures_of
+from polyqwen.data.rows.bad_rows import REMEMBERED, Sieve, pictures_of
 from polyqwen.data.rows.reader import Reader
 from polyqwen.data.rows.task import Task
-from polyqwen.data.rows.types import Content, Example, PictureError, RowError
+from polyqwen.data.rows.types import Content, Example
 from polyqwen.data.tables.prepare import in_groups, read_examples
 from polyqwen.data.tokens import Tokens
-from polyqwen.data.validation.counts import Classes, Faults, Keys, Lengths, Scores
+from polyqwen.data.validation.counts import Classes, Keys, Lengths, Scores
 
 SIDES = ("query", "document")
 
@@ -29,7 +29,6 @@ class Scan:
         classes: of the labels that the run learns; a row of another class is bad.
 
     Attributes:
-        rows: all rows, bad ones too.
         faults: bad rows.
         pairs: names of the good rows' (query, document).
         shown: names of the good rows' pictures, by the bytes of their files.
@@ -46,12 +45,17 @@ class Scan:
     ) -> None:
         self._task, self._tokens, self._pictures = task, tokens, pictures
         self._classes = classes
-        self._looked_at = lru_cache(REMEMBERED)(self._look)
-        self.rows = self.spelled = 0
-        self.faults, self.scores, self.classes = Faults(), Scores(), Classes()
+        self._named = lru_cache(REMEMBERED)(self._name)
+        self._sieve, self.spelled = Sieve(pictures), 0
+        self.faults, self.scores, self.classes = self._sieve.faults, Scores(), Classes()
         self.lengths = {side: Lengths(tokens.max_tokens) for side in SIDES}
         self.pairs, self.shown = Keys(), Keys()
         self.broken: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """All rows, bad ones too."""
+        return self._sieve.rows
 
     @property
     def good(self) -> int:
@@ -68,20 +72,13 @@ class Scan:
         return self
 
     def _usable(self, reader: Reader) -> Iterator[tuple[str, Example]]:
-        for where, example in read_examples(reader, self._task, self._pictures, self._classes):
-            self.rows += 1
-            if isinstance(example, RowError):
-                self.faults.add(example)
-                continue
-            try:
-                names = {name: self._picture(name, where) for name in pictures_of(example)}
-            except RowError as error:
-                self.faults.add(error)
-                continue
-            self._remember(example, names)
+        rows = read_examples(reader, self._task, self._pictures, self._classes)
+        for where, example in self._sieve.good(rows):
+            self._remember(example)
             yield where, example
 
-    def _remember(self, example: Example, names: Mapping[str, int]) -> None:
+    def _remember(self, example: Example) -> None:
+        names = {name: self._named(name) for name in pictures_of(example)}
         for key in dict.fromkeys(names.values()):
             self.shown.add(key, self.rows)
         assert example.positive is not None
@@ -106,19 +103,9 @@ class Scan:
                 self.lengths[side].add(self._tokens.lengths(texts))
             self.spelled += sum(map(self._tokens.spells_special, texts))
 
-    def _picture(self, name: str, where: str) -> int:
-        found = self._looked_at(name)
-        if isinstance(found, PictureError):
-            raise RowError(where, f"picture {found.kind}", str(found))
-        return found
-
-    def _look(self, name: str) -> int | PictureError:
-        """A name for the bytes of a picture's file, or why it cannot be shown."""
-        try:
-            self._pictures.open(name)
-            return _hash64(self._pictures.path(name).read_bytes())
-        except PictureError as error:
-            return error
+    def _name(self, picture: str) -> int:
+        """A name for the bytes of a picture's file."""
+        return _hash64(self._pictures.path(picture).read_bytes())
 
     def report(self) -> dict[str, Any]:
         """All counts as plain values."""
