@@ -59,7 +59,6 @@ def save(model: EmbeddingModel, folder: Path) -> dict[str, Any]:
     if adapters or head.parts:
         _tell_apart(settings["frames"])
     write_json(folder / SETTINGS, settings)
-    (folder / HEAD).mkdir()
     write_json(folder / HEAD / "config.json", head._asdict())
     weights = {
         renamed(f"{part}.{name}", NAMES): value.detach().cpu().contiguous()
@@ -67,7 +66,6 @@ def save(model: EmbeddingModel, folder: Path) -> dict[str, Any]:
         for name, value in model.network[part].state_dict().items()
     }
     save_file(weights, folder / HEAD / "model.safetensors", metadata={"format": "pt"})
-    (folder / NORMALIZE[0]).mkdir()
     write_json(folder / NORMALIZE[0] / "config.json", {})
     write_modules(folder, settings, MODULES)
     shutil.copyfile(MODELING, folder / MODELING.name)

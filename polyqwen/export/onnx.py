@@ -32,14 +32,11 @@ class TextPath(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L) int64 ids, framed as polyqwen.json tells, and mask -> (B, D), unit norm."""
-        settings: dict[str, Any] = {"use_cache": False} if self._causal else {}
+        causal = hasattr(cast(Any, self.model).config, "use_cache")
+        settings: dict[str, Any] = {"use_cache": False} if causal else {}
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **settings)
         pooled = self.pooling(hidden.last_hidden_state, attention_mask.bool())
         return F.normalize(self.projection(pooled).float(), dim=-1)
-
-    @property
-    def _causal(self) -> bool:
-        return hasattr(cast(Any, self.model).config, "use_cache")
 
 
 def save_onnx(model: EmbeddingModel, folder: Path) -> None:

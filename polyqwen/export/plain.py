@@ -60,8 +60,6 @@ def save_plain(model: EmbeddingModel, folder: Path) -> dict[str, Any]:
             "max_seq_length": longest,
         },
     )
-    for path, _ in MODULES[1:]:
-        (folder / path).mkdir()
     pooling = {"embedding_dimension": head.hidden_size, "pooling_mode": MODES[head.pooling]}
     write_json(folder / "1_Pooling" / "config.json", {**pooling, "include_prompt": True})
     write_json(folder / "2_Normalize" / "config.json", {})

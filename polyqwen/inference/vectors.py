@@ -72,6 +72,29 @@ def write_vectors(
     return rows
 
 
+def nearest(
+    blocks: Iterable[NDArray[np.float32]], queries: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Numbers and cosines of the nearest documents, nearest first, (B, ≤ count) each.
+
+    Args:
+        blocks: (B, M) cosines of the queries with M documents, which follow those of the block
+            before; documents are numbered through.
+        queries: B.
+        count: documents at most, >= 1; of equal cosines those that came first.
+    """
+    best = np.zeros((queries, 0), np.float32)
+    numbers, start = np.zeros((queries, 0), np.int64), 0
+    for cosines in blocks:
+        own = np.broadcast_to(np.arange(start, start + cosines.shape[1]), cosines.shape)
+        best, numbers = np.hstack([best, cosines]), np.hstack([numbers, own])
+        order = np.argsort(-best, axis=1, kind="stable")[:, :count]
+        best = np.take_along_axis(best, order, axis=1)
+        numbers = np.take_along_axis(numbers, order, axis=1)
+        start += cosines.shape[1]
+    return numbers, best
+
+
 class VectorFile:
     """A file of `write_vectors`.
 
@@ -113,22 +136,18 @@ class VectorFile:
         Raises:
             ValueError: the query is of another length than the vectors.
         """
-        best_rows, best = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        start = 0
+        rows, best = nearest(self._cosines(query), 1, count)
+        entries = self._entries(rows[0])
+        pairs = zip(rows[0].tolist(), best[0].tolist(), strict=True)
+        return [Hit(row, cosine, entries[row]) for row, cosine in pairs]
+
+    def _cosines(self, query: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         for block in self.blocks():
             if block.shape[1] != len(query):
                 raise ValueError(
                     f"the index has vectors of {block.shape[1]} numbers, the query of {len(query)}"
                 )
-            cosines = np.concatenate([best, block @ query])
-            rows = np.concatenate([best_rows, np.arange(start, start + len(block))])
-            # equal cosines: the earlier row first
-            order = np.lexsort((rows, -cosines))[:count]
-            best, best_rows = cosines[order], rows[order]
-            start += len(block)
-        entries = self._entries(best_rows)
-        pairs = zip(best_rows.tolist(), best.tolist(), strict=True)
-        return [Hit(row, cosine, entries[row]) for row, cosine in pairs]
+            yield (block @ query)[None]
 
     def _entries(self, rows: NDArray[np.int64]) -> dict[int, Entry]:
         found, start = {}, 0

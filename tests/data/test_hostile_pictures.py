@@ -20,10 +20,9 @@ from PIL import Image
 from polyqwen.data.images import files as picture_files
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.rows.bad_rows import BadRows
-from polyqwen.data.rows.reader import Reader
 from polyqwen.data.rows.sources import FolderSource, HubSource
 from polyqwen.data.rows.task import Task
-from polyqwen.data.rows.types import PictureError
+from polyqwen.data.rows.types import PictureError, Reader
 from polyqwen.data.tables.prepare import prepare
 from tests.conftest import REAL
 from tests.data.hostile import contained, encoded, mutated, one_clear_line, png_of, spoilt_pictures

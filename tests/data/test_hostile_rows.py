@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.rows.bad_rows import BadRows
-from polyqwen.data.rows.reader import MAX_ROW
 from polyqwen.data.rows.sources import FolderSource
 from polyqwen.data.rows.task import Task
-from polyqwen.data.rows.types import RowError
+from polyqwen.data.rows.types import MAX_ROW, RowError
 from polyqwen.data.tables.prepare import prepare, read_examples
 from tests.conftest import REAL
 from tests.data.hostile import LINES, contained, cut, mutated, one_clear_line, spoilt_rows

@@ -16,16 +16,10 @@ from polyqwen.build.trainer import build_trainer
 from polyqwen.data.rows.types import Content
 from polyqwen.inference.mining.corpus import Corpus
 from polyqwen.inference.mining.mine import mine
-from polyqwen.inference.mining.search import Rules, search
+from polyqwen.inference.mining.search import MinedRow, Rules, search
 from polyqwen.inference.model import EmbeddingModel
 from tests.conftest import ROOT, Configure
 from tests.training.test_resume import SHORT
-
-
-class Asked(NamedTuple):
-    query: int
-    document: int
-    mined: bool = True
 
 
 def unit(rows: int, size: int, seed: int) -> np.ndarray:
@@ -55,7 +49,7 @@ def test_search_equals_a_loop_over_everything(tmp_path: Path, rules: Rules, bloc
     corpus = corpus_of(tmp_path, documents)
     draw = np.random.default_rng(2)
     rows = [
-        Asked(int(draw.integers(90, 110)), int(draw.integers(40)), i % 5 > 0) for i in range(25)
+        MinedRow(int(draw.integers(90, 110)), int(draw.integers(40)), i % 5 > 0) for i in range(25)
     ]  # queries repeat, and some are documents themselves
     found = list(search(queries, corpus, rows, rules, block))
     assert sum(len(f.documents) for f in found) > 5

@@ -2,10 +2,8 @@
 
 import json
 import logging
-import os
 import random
-import secrets
-import shutil
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -69,16 +67,14 @@ def _read_manifest(root: Path) -> dict[str, Any] | None:
 
 
 def _put_in_place(made: Path, root: Path, wanted: dict[str, Any]) -> None:
-    """Moves a finished folder to its name; an older set of ours there gives way."""
-    aside = made.with_name(made.name + ".old")
+    """Moves a finished folder to its name; an older set of ours there moves to its side."""
     try:
         if root.exists() and _read_manifest(root) != wanted:
-            root.rename(aside)
+            root.rename(made.with_name("old"))
         made.rename(root)
     except OSError:
         if _read_manifest(root) != wanted:  # otherwise another process was faster: same bytes
             raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def generate(root: Path, *, seed: int = 0, train_rows: int = 4000, eval_rows: int = 400) -> Path:
@@ -124,18 +120,18 @@ def generate(root: Path, *, seed: int = 0, train_rows: int = 4000, eval_rows: in
 
     content = _UsedUp(train_rows + 2 * eval_rows)
     place = root.absolute()
-    made = place.with_name(f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    made.mkdir(parents=True)
-    try:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=place.parent, prefix=f".{place.name}.", ignore_cleanup_errors=True
+    ) as hidden:
+        made = Path(hidden) / "made"
         # Train last: whatever the number of its rows, the others stay as they are.
         for split, count in (("test", eval_rows), ("dev", eval_rows), ("train", train_rows)):
             for task in TASKS:
-                (made / task).mkdir(exist_ok=True)
+                (made / task).mkdir(parents=True, exist_ok=True)
                 rows = content.rows(task, split, count, seed, made)
                 _write_jsonl(made / task / f"{split}.jsonl", rows)
         write_json(made / MANIFEST, wanted)
         _put_in_place(made, root, wanted)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     logger.info("generated data set in %s (%d + 2 × %d rows a task)", root, train_rows, eval_rows)
     return root

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polyqwen.data.rows.arrow_batches import records_of
-from polyqwen.data.rows.reader import Numbered, existing, file_fingerprint, regular
-from polyqwen.data.rows.types import one_line
+from polyqwen.data.rows.types import Numbered, existing, file_fingerprint, one_line, regular
 
 ROWS, BYTES = 1024, 64 << 20  # decoded at a time, at most
 FILE = b"ARROW1"  # begins Arrow's file format; the stream format has no such mark

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from polyqwen.data.images.files import MAX_BYTES
-from polyqwen.data.rows.reader import MAX_ROW, Numbered, Record
-from polyqwen.data.rows.types import RowError, one_line
+from polyqwen.data.rows.types import MAX_ROW, Numbered, Record, RowError, one_line
 
 PART = 64 << 20  # bytes of texts and pictures turned to Python at a time
 

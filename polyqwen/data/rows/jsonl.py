@@ -1,13 +1,19 @@
 """JSON lines: one object a line, UTF-8."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polyqwen.data.rows.reader import MAX_ROW, Numbered, Record, file_fingerprint, regular
-from polyqwen.data.rows.types import RowError, one_line
+from polyqwen.data.rows.types import (
+    MAX_ROW,
+    Numbered,
+    Record,
+    RowError,
+    file_fingerprint,
+    one_line,
+    regular,
+)
 
 MAGIC = {
     b"\x1f\x8b": "gzip-compressed; unpack it",
@@ -71,10 +77,8 @@ def _check_format(file: BinaryIO, path: Path) -> None:
 
 def _skip_line(file: BinaryIO) -> None:
     """Goes to the beginning of the next line."""
-    while block := file.read(1 << 20):
-        if (end := block.find(b"\n")) >= 0:
-            file.seek(end + 1 - len(block), os.SEEK_CUR)
-            return
+    while (part := file.readline(1 << 20)) and not part.endswith(b"\n"):
+        pass
 
 
 def _record(line: bytes, where: str) -> Record | RowError:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from polyqwen.data.rows.arrow import ArrowReader, HubReader, ParquetReader
 from polyqwen.data.rows.jsonl import JsonlReader
-from polyqwen.data.rows.reader import Reader
+from polyqwen.data.rows.types import Reader
 
 READERS: dict[str, Callable[[Path], Reader]] = {
     ".jsonl": JsonlReader,

@@ -1,12 +1,15 @@
-"""The vocabulary of the data path: what a row is, before any tensor, and what a bad one is.
+"""The vocabulary of the data path: rows before any tensor, their readers, and what a bad one is.
 
 A reader turns one record of a file into an `Example`; everything after it speaks of queries and
 documents only, whatever the task.
 """
 
 import hashlib
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+MAX_ROW = 4 << 20  # bytes of a row's texts. Parsed, a line of brackets takes forty times its size
 
 
 class Content(NamedTuple):
@@ -82,3 +85,45 @@ def one_line(error: object, most: int = 300) -> str:
     """A message without line breaks and what else a terminal could not print."""
     text = "".join(c if c.isprintable() else " " for c in str(error))
     return " ".join(text.split())[:most]
+
+
+Record = dict[str, Any]
+Numbered = tuple[str, Record | RowError]  # where the row stands, and the row, or why there is none
+
+
+class Reader(Protocol):
+    """Rows of one split as plain dictionaries, and a name of their content for caches."""
+
+    def __iter__(self) -> Iterator[Numbered]:
+        """Yields (where the row stands, for messages; the row).
+
+        A row that cannot be read stands there as its `RowError`, and the rows after it follow.
+
+        Raises:
+            ValueError: the file cannot be read, or not to its end.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever the rows could have changed."""
+        ...
+
+
+def file_fingerprint(paths: list[Path]) -> str:
+    """Names, sizes and modification times: cheap, and changed by any edit."""
+    stats = [(str(path.resolve()), path.stat()) for path in paths]
+    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def existing(path: Path) -> Path:
+    """The path, or a ValueError that says what is missing."""
+    if not path.exists():
+        raise ValueError(f"there is no {path}; check data.root and the task's name")
+    return path
+
+
+def regular(path: Path) -> Path:
+    """The path of a file; a ValueError for a pipe or a device, which would be read for ever."""
+    if not existing(path).is_file():
+        raise ValueError(f"{path} is not a file")
+    return path

@@ -19,9 +19,8 @@ from datasets import Dataset
 from polyqwen.atomic_files import atomic_write
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.rows.bad_rows import BadRows, Sieve, refused, report
-from polyqwen.data.rows.reader import Reader, Record
 from polyqwen.data.rows.task import PICTURES, Task
-from polyqwen.data.rows.types import Content, Example, PictureError, RowError
+from polyqwen.data.rows.types import Content, Example, PictureError, Reader, Record, RowError
 from polyqwen.data.tables.labels import check_classes
 from polyqwen.data.tokens import Tokens
 

@@ -49,18 +49,13 @@ def findings(name: str, tasks: Sequence[Task], scans: Scans, bad: BadRows) -> It
         both = f"{first}/{second}"
         pairs = scans[second].pairs.also_in(scans[first].pairs)
         if pairs.rows:
-            yield Finding("warning", name, both, _leak(pairs, first, second))
+            what = f"rows of {second} that are in {first} too, query and document alike"
+            places = _places(pairs, second, first)
+            yield Finding("warning", name, both, f"{what}: {pairs.rows} ({places})")
         shown = scans[second].shown.also_in(scans[first].shown)
         if shown.rows:
             what = f"rows of {second} with a picture that {first} shows too: {shown.rows}"
             yield Finding("note", name, both, f"{what} ({_places(shown, second, first)})")
-
-
-def _leak(pairs: Shared, first: str, second: str) -> str:
-    return (
-        f"rows of {second} that are in {first} too, query and document alike: {pairs.rows} "
-        f"({_places(pairs, second, first)})"
-    )
 
 
 def _of_split(

@@ -7,9 +7,8 @@ from typing import Any
 
 from polyqwen.data.images.images import Pictures
 from polyqwen.data.rows.bad_rows import REMEMBERED, Sieve, pictures_of
-from polyqwen.data.rows.reader import Reader
 from polyqwen.data.rows.task import Task
-from polyqwen.data.rows.types import Content, Example
+from polyqwen.data.rows.types import Content, Example, Reader
 from polyqwen.data.tables.prepare import in_groups, read_examples
 from polyqwen.data.tokens import Tokens
 from polyqwen.data.validation.counts import Classes, Keys, Lengths, Scores

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +16,16 @@ from polyqwen.atomic_files import write_json
 from polyqwen.build.instantiate import make
 from polyqwen.config.check import load_saved_config, resolved
 from polyqwen.config.nodes import check_nodes
-from polyqwen.data.rows.reader import Reader, Record
+from polyqwen.data.rows.bad_rows import refused
 from polyqwen.data.rows.task import Task
-from polyqwen.data.rows.types import Content, RowError
+from polyqwen.data.rows.types import Content, Reader
 from polyqwen.inference.load import load_run
 from polyqwen.inference.mining.corpus import Corpus
-from polyqwen.inference.mining.search import Found, Rules, search
+from polyqwen.inference.mining.search import Found, MinedRow, Rules, search
 from polyqwen.inference.model import EmbeddingModel
 
 COLUMN = "negatives"
 REPORT = "mining.json"
-
-
-class MinedRow(NamedTuple):
-    """What mining keeps of a row beside its vector: a few numbers."""
-
-    query: int  # key of the query
-    document: int  # number of the document
-    mined: bool  # it gets negatives
 
 
 def mine(
@@ -124,9 +116,9 @@ def _embedded(
     rows: list[MinedRow] = []
     path = work / "queries"
     with path.open("wb") as file:
-        stream = iter(reader)
+        stream = refused(reader)
         while part := list(islice(stream, block)):
-            examples = [made.example(good(record), where) for where, record in part]
+            examples = [made.example(record, where) for where, record in part]
             texts = [e.positive.text for e in examples if e.positive is not None]
             keys = [e.positive.key for e in examples if e.positive is not None]
             new = corpus.new(keys)
@@ -143,13 +135,6 @@ def _embedded(
     return rows, np.memmap(path, np.float32, "r", shape=(len(rows), model.dimension))
 
 
-def good(record: Record | RowError) -> Record:
-    """The record; raises what is wrong with it."""
-    if isinstance(record, RowError):
-        raise record
-    return record
-
-
 def _input(content: Content, data: Path) -> dict[str, Any]:
     shown = {"image": data / content.image} if content.image else {}
     return {"text": content.text, **shown}
@@ -164,10 +149,10 @@ def _write(
     counts: list[int] = []
     positive, negative = [], []
     with path.open("w", encoding="utf-8") as file:
-        for (where, record), own in zip(reader, found, strict=True):
+        for (where, record), own in zip(refused(reader), found, strict=True):
             texts = [corpus.text(number) for number in own.documents]
-            given = list(good(record).get(column) or [])
-            row = {**good(record), column: [*given, *(text for text in texts if text not in given)]}
+            given = list(record.get(column) or [])
+            row = {**record, column: [*given, *(text for text in texts if text not in given)]}
             try:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             except TypeError as error:

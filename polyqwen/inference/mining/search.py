@@ -1,12 +1,13 @@
 """The nearest documents of every query that may serve as its hard negatives, block by block."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyqwen.inference.mining.corpus import Corpus
+from polyqwen.inference.vectors import nearest
 
 
 class Rules(NamedTuple):
@@ -76,20 +77,12 @@ class Rules(NamedTuple):
 HIDDEN = -2.0  # cosine of a document that must not be found
 
 
-class Asked(Protocol):
-    """A row as the search reads it."""
+class MinedRow(NamedTuple):
+    """What mining keeps of a row beside its vector: a few numbers."""
 
-    @property
-    def query(self) -> int:
-        """Key of the query's content."""
-
-    @property
-    def document(self) -> int:
-        """Number of the row's document."""
-
-    @property
-    def mined(self) -> bool:
-        """It gets negatives."""
+    query: int  # key of the query
+    document: int  # number of the document
+    mined: bool  # it gets negatives
 
 
 class Found(NamedTuple):
@@ -109,7 +102,7 @@ class Found(NamedTuple):
 
 
 def search(
-    queries: NDArray[np.float32], corpus: Corpus, rows: Sequence[Asked], rules: Rules, block: int
+    queries: NDArray[np.float32], corpus: Corpus, rows: Sequence[MinedRow], rules: Rules, block: int
 ) -> Iterator[Found]:
     """What the rules take of each query's nearest documents, in the order of the rows.
 
@@ -129,7 +122,8 @@ def search(
         asked = np.asarray(queries[start : start + block])
         own = corpus.vectors()[[row.document for row in part]]  # (B, D)
         positives = (asked * own).sum(axis=1)
-        documents, cosines = _nearest(asked, corpus, [known[r.query] for r in part], rules, block)
+        blocks = _cosines(asked, corpus, [known[row.query] for row in part], block)
+        documents, cosines = nearest(blocks, len(part), rules.window)
         for i, row in enumerate(part):
             there = cosines[i] > HIDDEN
             taken: tuple[list[int], list[float]] = ([], [])
@@ -138,7 +132,7 @@ def search(
             yield Found(*taken, float(positives[i]), row.mined)
 
 
-def _known(rows: Sequence[Asked], corpus: Corpus) -> dict[int, list[int]]:
+def _known(rows: Sequence[MinedRow], corpus: Corpus) -> dict[int, list[int]]:
     """Query -> numbers of the documents that are no negatives of it."""
     known: dict[int, list[int]] = {}
     for row in rows:
@@ -149,29 +143,14 @@ def _known(rows: Sequence[Asked], corpus: Corpus) -> dict[int, list[int]]:
     return known
 
 
-def _nearest(
-    asked: NDArray[np.float32],
-    corpus: Corpus,
-    known: Sequence[Sequence[int]],
-    rules: Rules,
-    block: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Numbers and cosines of the ``rules.window`` nearest documents, (B, W), nearest first."""
-    count = len(asked)
-    best = np.full((count, 0), HIDDEN, np.float32)
-    numbers = np.zeros((count, 0), np.int64)
+def _cosines(
+    asked: NDArray[np.float32], corpus: Corpus, known: Sequence[Sequence[int]], block: int
+) -> Iterator[NDArray[np.float32]]:
+    """Cosines with each block of documents, (B, ≤ block); `HIDDEN` for known ones."""
     lines = np.concatenate([np.full(len(own), i) for i, own in enumerate(known)])
     hidden = np.concatenate([np.asarray(own, np.int64) for own in known])
     for start, vectors in corpus.blocks(block):
-        cosines = asked @ vectors.T  # (B, block)
+        cosines = asked @ vectors.T
         inside = (hidden >= start) & (hidden < start + len(vectors))
         cosines[lines[inside].astype(int), hidden[inside] - start] = HIDDEN
-        own = np.broadcast_to(np.arange(start, start + len(vectors)), cosines.shape)
-        best, numbers = np.hstack([best, cosines]), np.hstack([numbers, own])
-        if best.shape[1] > rules.window:
-            # equal cosines: the document that came first
-            order = np.argsort(-best, axis=1, kind="stable")[:, : rules.window]
-            best = np.take_along_axis(best, order, axis=1)
-            numbers = np.take_along_axis(numbers, order, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    return np.take_along_axis(numbers, order, axis=1), np.take_along_axis(best, order, axis=1)
+        yield cosines
