@@ -133,14 +133,17 @@ class Keys:
 
     def repeated(self) -> Shared:
         """Rows whose content stood in an earlier one."""
-        return self.also_in(self)
+        return self._shared(self, earlier=True)
 
     def also_in(self, other: "Keys") -> Shared:
-        """Rows whose content stands in another split too; in an earlier row, of a split itself."""
+        """Rows whose content stands in another split too."""
+        return self._shared(other, earlier=False)
+
+    def _shared(self, other: "Keys", earlier: bool) -> Shared:
         keys, first = np.unique(other._named(), return_index=True)
         found = np.flatnonzero(np.isin(self._named(), keys))
         there = first[np.searchsorted(keys, self._named()[found])]
-        if other is self:
+        if earlier:
             again = there < found
             found, there = found[again], there[again]
         pairs = zip(found[:EXAMPLES].tolist(), there[:EXAMPLES].tolist(), strict=True)
