@@ -41,7 +41,7 @@ class Statistics(NamedTuple):
 
     Attributes:
         step: absolute optimizer step of the update.
-        loss: mean loss per row above its lower bound, 0 where absent.
+        loss: mean loss per row, 0 where absent.
         relative: mean of loss / chance level, 0 where absent.
         rows: rows behind them.
         skipped: micro-batches left out because their loss was not finite.

@@ -48,10 +48,9 @@ class TaskState(nn.Module):
 
     def _named(self, values: Tensor, of: Tensor | None = None) -> dict[str, float]:
         """(T,) values by task, of some tasks or all."""
-        named = dict(zip(self.tasks, values.tolist(), strict=True))
-        return (
-            named if of is None else {t: named[t] for t, o in zip(self.tasks, of, strict=True) if o}
-        )
+        chosen = [True] * len(self.tasks) if of is None else of.tolist()
+        values_of = zip(self.tasks, values.tolist(), chosen, strict=True)
+        return {task: value for task, value, shown in values_of if shown}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TaskState":
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)

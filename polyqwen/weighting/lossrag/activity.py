@@ -1,5 +1,6 @@
 """Which losses take part: off on evidence of harm, on again on evidence of help."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -45,7 +46,8 @@ class Activity(nn.Module):
     ) -> None:
         super().__init__()
         self.names, self.anchor = names, anchor
-        self.patience, self.retest_every = patience, retest_every
+        self.patience = math.inf if patience is None else patience
+        self.retest_every = retest_every
         self.evidence = RunningMean((len(names), 2), decay)  # r and r²
         self.register_buffer("on", torch.ones(len(names), dtype=torch.bool))
         self.register_buffer("looked", torch.zeros(len(names), dtype=torch.bool))
@@ -63,31 +65,31 @@ class Activity(nn.Module):
 
     def judge(self, agreement: Tensor) -> dict[str, str]:
         """Takes r, (M,), of the losses looked at; returns loss -> what was decided, and why."""
-        looked = self.looked.cpu()
+        on, looked, against = self.on.cpu(), self.looked.cpu(), self.against.cpu()
         known = torch.where(looked, agreement, torch.nan)
         self.evidence.add(torch.stack([known, known**2], -1))
-        self.looks.copy_(self.looks.cpu() + looked)
+        looks = self.looks.cpu() + looked
         mean, error = self.estimate()
-        enough, on = self.looks.cpu() >= FEWEST, self.on.cpu()
+        enough = looks >= FEWEST
         harm = enough & (mean + Z * error < 0.0)
-        against = torch.where(
-            looked, torch.where(harm, self.against.cpu() + 1, 0), self.against.cpu()
-        )
-        off = torch.zeros_like(on)
-        if self.patience is not None:
-            off = on & looked & (against >= self.patience)
-            off[self.anchor] = False
+        against = torch.where(looked, torch.where(harm, against + 1, 0), against)
+        off = on & looked & (against >= self.patience)
+        off[self.anchor] = False
         back = ~on & looked & enough & (mean - Z * error > 0.0)
         notes = {}
         for place in (off | back).nonzero().flatten().tolist():
             found = f"agreement {mean[place]:+.3f} ± {Z * error[place]:.3f}"
-            said = (
+            notes[self.names[place]] = (
                 f"off: {found} below 0 at {int(against[place])} looks in a row"
                 if off[place]
-                else f"on again: {found} above 0 at {int(self.looks[place])} tests"
+                else f"on again: {found} above 0 at {int(looks[place])} tests"
             )
-            notes[self.names[place]] = said
-        self._switch(off, back, against, again=~on & looked & harm)
+        anew = off | back | (~on & looked & harm)
+        self.on.copy_((on | back) & ~off)
+        self.against.copy_(torch.where(anew, 0, against))
+        self.looks.copy_(torch.where(anew, 0, looks))
+        self.waited.copy_(torch.where(off, 0, self.waited.cpu()))
+        self.evidence.restart(anew)
         return notes
 
     @property
@@ -101,11 +103,3 @@ class Activity(nn.Module):
         count = self.evidence.count[:, 0]
         variance = (square - mean**2).clamp_min(0.0)
         return mean, torch.where(count > 1.0 + 1e-9, (variance / (count - 1.0)).sqrt(), torch.inf)
-
-    def _switch(self, off: Tensor, back: Tensor, against: Tensor, again: Tensor) -> None:
-        anew = off | back | again
-        self.on.copy_((self.on.cpu() | back) & ~off)
-        self.against.copy_(torch.where(anew, 0, against))
-        self.looks.copy_(torch.where(anew, 0, self.looks.cpu()))
-        self.waited.copy_(torch.where(off, 0, self.waited.cpu()))
-        self.evidence.restart(anew)
