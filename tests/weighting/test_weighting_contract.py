@@ -24,6 +24,7 @@ from tests.weighting.toy_head import ToyHead
 STRATEGIES = sorted(path.stem for path in (ROOT / "conf" / "weighting").glob("*.yaml"))
 WINDOW = 2  # optimizer steps between updates, at most: tests take few steps
 SHORT = {  # what else is long in some
+    "dwa": ["weighting.eval_steps=2"],  # also in whole runs, where its weights must move
     "calibrated": ["weighting.steps=3", "weighting.eval_steps=2"],
     "stw": ["weighting.eval_steps=2", "weighting.min_samples=1", "weighting.loss_floor=0.001"],
     "stch": ["weighting.warmup=4"],
