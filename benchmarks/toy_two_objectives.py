@@ -83,7 +83,7 @@ class Walker:
             self.solved = CAGrad(static=static, gram=self.gram, c=0.5)
         elif method != "average":
             kinds = {"mgda": MGDA, "pcgrad": PCGrad, "nash_mtl": NashMTL, "imtl_g": IMTLG}
-            self.solved = kinds[method](static, self.gram)
+            self.solved = kinds[method](static=static, gram=self.gram)
 
     def weights(self, losses: Tensor, gram: Tensor, step: int) -> Tensor:
         """Weights of the two losses, (2,), for a step with these statistics."""

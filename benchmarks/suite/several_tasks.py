@@ -30,7 +30,7 @@ def weighting_steps(setting: Any, count: int) -> dict[str, Step]:
         "static": StaticWeighting(ones),
         "static again": StaticWeighting(ones),
         "dwa": DynamicWeightAverage(ones, eval_steps=1),
-        "mgda": MGDA(ones, gram=SharedHeadGram()),
+        "mgda": MGDA(static=ones, gram=SharedHeadGram()),
     }
     make = collator(setting.chunk_tokens, names)
     setting.vocabulary = Vocabulary(
