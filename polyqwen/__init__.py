@@ -10,7 +10,7 @@ from polyqwen.lazy import lazy_names
 from polyqwen.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from polyqwen.inference.load import load as load
     from polyqwen.inference.model import EmbeddingModel as EmbeddingModel
+    from polyqwen.inference.model import load as load
 
 __all__, __getattr__, __dir__ = lazy_names(__name__)

@@ -1,7 +1,6 @@
 """The rooms of the package: who may import whom, and nothing in a circle.
 
-Imports are read from the source, those inside functions too; what stands under ``TYPE_CHECKING``
-counts as well. `EmbeddingModel.load` is the one exception, see `LAZY`.
+Imports are read from the source, those inside functions and under ``TYPE_CHECKING`` too.
 """
 
 import ast
@@ -33,8 +32,6 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-# a public shortcut that imports when it is called: (importer, imported)
-LAZY = {("polyqwen.inference.model", "polyqwen.inference.load")}
 # travels alone with exported models, and so repeats what it needs
 ALONE = PACKAGE / "export" / "modeling_polyqwen.py"
 FILES = {
@@ -64,8 +61,7 @@ def room_of(module: str) -> str:
 
 
 IMPORTS = {
-    module: {name for name in imported(path) if name != module and (module, name) not in LAZY}
-    for module, path in FILES.items()
+    module: {name for name in imported(path) if name != module} for module, path in FILES.items()
 }
 
 

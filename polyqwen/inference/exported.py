@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from polyqwen.checkpoints.sidecar import hash_of
 from polyqwen.data.tokens import Tokens
 from polyqwen.inference.inputs import geometry
-from polyqwen.inference.model import EmbeddingModel
 from polyqwen.models.pooling import AttentionPooling, ClsPooling, LastTokenPooling, MeanPooling
 from polyqwen.models.projection import IdentityProjection, PartedProjection, ResidualProjection
 from polyqwen.models.qwen2_5_vl import Qwen2_5_VLEncoder
@@ -73,8 +72,8 @@ class Head(NamedTuple):
         return pooling, PartedProjection(projection, self.parts, 0.0) if self.parts else projection
 
 
-def load_exported(folder: Path) -> EmbeddingModel:
-    """A model that `polyqwen.export.folder.save` wrote.
+def exported_parts(folder: Path) -> dict[str, Any]:
+    """Arguments of `EmbeddingModel` from a folder that `polyqwen.export.folder.save` wrote.
 
     Raises:
         ValueError: a file is missing or changed, or its weights do not fit.
@@ -96,16 +95,16 @@ def load_exported(folder: Path) -> EmbeddingModel:
     if adapters is not None:
         encoder = _with_adapters(encoder, adapters, len(settings["frames"]), folder)
     pooling, projection = _head(folder / HEAD)
-    return EmbeddingModel(
-        encoder,
-        pooling,
-        projection,
-        tokens=tokens,
-        pictures=geometry(shown),
-        tasks={name: frame["visual_tokens"] for name, frame in settings["frames"].items()},
-        default_task=settings["default_task"],
-        separate=adapters is not None,
-    )
+    return {
+        "encoder": encoder,
+        "pooling": pooling,
+        "projection": projection,
+        "tokens": tokens,
+        "pictures": geometry(shown),
+        "tasks": {name: frame["visual_tokens"] for name, frame in settings["frames"].items()},
+        "default_task": settings["default_task"],
+        "separate": adapters is not None,
+    }
 
 
 def _head(folder: Path) -> tuple[nn.Module, nn.Module]:

@@ -1,42 +1,31 @@
-"""Loads a trained model from a run's folder or an exported one."""
+"""Reads the parts of a trained model from a run's folder or an exported one."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-import torch
-from torch import nn
-from transformers.utils import logging
-
-from polyqwen.inference.exported import SETTINGS, load_exported
+from polyqwen.inference.exported import SETTINGS, exported_parts
 from polyqwen.inference.inputs import geometry
-from polyqwen.inference.model import EmbeddingModel
 
 # what of a run's configuration the embedding of an input depends on
 EMBEDS = ("model", "tasks")
 
 
-def load(
-    folder: str | Path, *, checkpoint: str = "last", device: str | None = None
-) -> EmbeddingModel:
-    """The model of a run's folder, or of a folder made by ``polyqwen export``.
+def model_parts(folder: Path, checkpoint: str = "last") -> dict[str, Any]:
+    """Arguments of `EmbeddingModel` from a folder of either kind.
 
     Args:
-        folder: the folder.
+        folder: of a run, or one that ``polyqwen export`` wrote.
         checkpoint: of a run: ``last``, ``best`` or a path.
-        device: such as ``cuda`` or ``cpu``; None takes a GPU if there is one.
 
     Raises:
         ValueError: it is neither, or its weights are missing, damaged or of another model.
     """
-    logging.disable_progress_bar()
-    folder = Path(folder)
     exported = (folder / SETTINGS).is_file()
-    model = load_exported(folder) if exported else load_run(folder, checkpoint)
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return exported_parts(folder) if exported else run_parts(folder, checkpoint)
 
 
-def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
-    """The model of a run, with the weights of one of its checkpoints.
+def run_parts(folder: Path, checkpoint: str = "last") -> dict[str, Any]:
+    """Arguments of `EmbeddingModel` from a run, with the weights of one of its checkpoints.
 
     Raises:
         ValueError: a file is missing or damaged, or names what may not be built.
@@ -60,14 +49,14 @@ def load_run(folder: Path, checkpoint: str = "last") -> EmbeddingModel:
     values = resolved(cfg)
     warn_of_unpinned({key: values[key] for key in EMBEDS})
     network = build_network(cfg)
-    parts = {name: getattr(network, name) for name in ("encoder", "pooling", "projection")}
+    names = ("encoder", "pooling", "projection")
+    parts: dict[str, Any] = {name: getattr(network, name) for name in names}
     path = checkpoint_path(folder, checkpoint)
-    take_parts(cast(dict[str, nn.Module], parts), read_state(path)["state_dict"], path)
+    take_parts(parts, read_state(path)["state_dict"], path)
     merge(parts["encoder"])  # one product a layer instead of three, and a folder to export
-    return EmbeddingModel(
-        **parts,
-        tokens=network.tokens,
-        pictures=geometry(values["data"]),
-        tasks={name: task.visual_tokens for name, task in network.tasks.items()},
-        separate=network.separate,
-    )
+    return parts | {
+        "tokens": network.tokens,
+        "pictures": geometry(values["data"]),
+        "tasks": {name: task.visual_tokens for name, task in network.tasks.items()},
+        "separate": network.separate,
+    }

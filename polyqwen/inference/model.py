@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.utils import logging
 
 from polyqwen.data.batch import Batch, moved
 from polyqwen.data.collator import Collator
@@ -18,6 +19,7 @@ from polyqwen.data.tables.dataset import Row, Side
 from polyqwen.data.tables.labels import LabelBook
 from polyqwen.data.tokens import Tokens
 from polyqwen.inference.inputs import GivenPictures, Input, content_of, is_single
+from polyqwen.inference.load import model_parts
 from polyqwen.models.encoder import Encoder
 from polyqwen.models.memory.large_batch import LargeBatch
 from polyqwen.training.step import project_and_normalize
@@ -67,10 +69,19 @@ class EmbeddingModel:
     def load(
         cls, folder: str | Path, *, checkpoint: str = "last", device: str | None = None
     ) -> "EmbeddingModel":
-        """Another name of `polyqwen.load`."""
-        from polyqwen.inference.load import load  # imports this module
+        """The model of a run's folder, or of a folder made by ``polyqwen export``.
 
-        return load(folder, checkpoint=checkpoint, device=device)
+        Args:
+            folder: the folder.
+            checkpoint: of a run: ``last``, ``best`` or a path.
+            device: such as ``cuda`` or ``cpu``; None takes a GPU if there is one.
+
+        Raises:
+            ValueError: it is neither, or its weights are missing, damaged or of another model.
+        """
+        logging.disable_progress_bar()
+        model = cls(**model_parts(Path(folder), checkpoint))
+        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def to(self, device: str | torch.device) -> "EmbeddingModel":
         """Moves the weights; returns itself."""
@@ -193,3 +204,6 @@ class EmbeddingModel:
         )
         features = project_and_normalize(parts["projection"], pooled, batch.tasks, list(self.tasks))
         return features.projected[features.tasks[task].query].float()
+
+
+load = EmbeddingModel.load  # `polyqwen.load`

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from polyqwen.inference.load import load
+from polyqwen.inference.model import load
 
 
 class MtebEncoder:

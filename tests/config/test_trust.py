@@ -15,7 +15,7 @@ from polyqwen.config.errors import ConfigError
 from polyqwen.config.hub_revisions import warn_of_unpinned
 from polyqwen.config.hydra_guard import CALLBACKS, check_hydra
 from polyqwen.config.nodes import allowed_signature, check_nodes
-from polyqwen.inference.load import load_run
+from polyqwen.inference.load import run_parts
 from tests.config.test_bad_input import arguments, assert_refused, forked
 from tests.conftest import ROOT, Configure
 
@@ -270,7 +270,7 @@ def test_a_strangers_run_is_not_evaluated(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(evil.replace("MARK", str(mark)) + "\n")
         assert_refused(forked("evaluate.py", [f"run_dir={tmp_path}"], tmp_path), words)
         with pytest.raises((ValueError, yaml.YAMLError)):
-            load_run(tmp_path)  # as embed and export do
+            run_parts(tmp_path)  # as embed and export do
         assert not mark.exists()
 
 

@@ -15,7 +15,7 @@ import polyqwen
 from polyqwen import EmbeddingModel
 from polyqwen.build.run import build
 from polyqwen.data.tables.dataset import MultiTaskDataset
-from polyqwen.inference.load import load_run
+from polyqwen.inference.load import run_parts
 from polyqwen.runs.weights import load_weights
 from tests.conftest import Configure
 from tests.saved_runs import make_run
@@ -180,7 +180,7 @@ def test_folders_that_are_no_models(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither the folder of a run"):
         EmbeddingModel.load(tmp_path)
     with pytest.raises(ValueError, match="there is no checkpoint"):
-        load_run(run, "best")
+        run_parts(run, "best")
     text = (run / "config.yaml").read_text(encoding="utf-8")
     target = "polyqwen.models.pooling.AttentionPooling"
     (run / "config.yaml").write_text(text.replace(target, "os.system"), encoding="utf-8")

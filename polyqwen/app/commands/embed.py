@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Embeds block by block into a Parquet file."""
-    from polyqwen.inference.load import load
+    from polyqwen.inference.model import load
     from polyqwen.inference.vectors import write_vectors
 
     if arguments.to.suffix != ".parquet":

@@ -47,13 +47,14 @@ def export(
     from polyqwen.export.folder import save, write_sums
     from polyqwen.export.onnx import save_onnx
     from polyqwen.export.plain import save_plain
-    from polyqwen.inference.load import load_run
+    from polyqwen.inference.load import run_parts
+    from polyqwen.inference.model import EmbeddingModel
 
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ValueError(f"--to {to} is there already; choose another folder, or remove it")
     if not (run / "config.yaml").is_file():
         raise ValueError(f"{run} is not the folder of a run: it has no config.yaml")
-    model = load_run(run, checkpoint)
+    model = EmbeddingModel(**run_parts(run, checkpoint))
     if task is not None:
         model.default_task = model.known(task)
     temporary = to.with_name(f".{to.name}.tmp")

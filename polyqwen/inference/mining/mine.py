@@ -19,7 +19,7 @@ from polyqwen.config.nodes import check_nodes
 from polyqwen.data.rows.bad_rows import refused
 from polyqwen.data.rows.task import Task
 from polyqwen.data.rows.types import Content, Reader
-from polyqwen.inference.load import load_run
+from polyqwen.inference.load import run_parts
 from polyqwen.inference.mining.corpus import Corpus
 from polyqwen.inference.mining.search import Found, MinedRow, Rules, search
 from polyqwen.inference.model import EmbeddingModel
@@ -60,7 +60,7 @@ def mine(
         raise ValueError(f"--to {to} is there already; name a new folder")
     data, made, reader = _source(run, task)
     name = made.folder or task  # of the task's folder
-    model = load_run(run, checkpoint)
+    model = EmbeddingModel(**run_parts(run, checkpoint))
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as folder:
         work = Path(folder)
