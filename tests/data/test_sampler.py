@@ -251,30 +251,48 @@ def test_streams_go_on_over_the_switch_and_late_starts() -> None:
 
 @settings(deadline=None)
 @given(
-    st.lists(st.integers(0, 50), min_size=1, max_size=4),
-    st.integers(1, 9),
+    st.lists(st.integers(0, 200), min_size=1, max_size=5),
+    st.integers(1, 12),
+    st.integers(1, 6),
     st.integers(0, 99),
     st.booleans(),
 )
 def test_cells_are_even_disjoint_and_cover(
-    sizes: list[int], cells: int, offset: int, costly: bool
+    sizes: list[int], accumulate: int, world: int, offset: int, costly: bool
 ) -> None:
     rng = np.random.default_rng(offset)
     rows = {f"t{i}": rng.permutation(1000)[:size] for i, size in enumerate(sizes)}
     costs = {task: rng.exponential(size=len(part)) for task, part in rows.items()}
-    parts = split_step(rows, costs if costly else None, cells, offset)
-    assert len(parts) == cells
+    layout = (accumulate, world, offset)
+    parts = split_step(rows, costs if costly else None, *layout)
+    again = split_step(rows, costs if costly else None, *layout)
+    assert len(parts) == accumulate * world
+    counts = {task: np.array([len(cell[task]) for cell in parts]) for task in rows}
     for task, part in rows.items():
         dealt = [cell[task] for cell in parts]
         assert np.array_equal(np.sort(np.concatenate(dealt)), np.sort(part))
-        assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
-    totals = [sum(map(len, cell.values())) for cell in parts]
-    assert max(totals) - min(totals) <= 1
+        assert all(map(np.array_equal, dealt, [cell[task] for cell in again]))
+    for numbers in [*counts.values(), sum(counts.values())]:
+        by_cell = np.reshape(numbers, (accumulate, world))
+        assert np.ptp(by_cell) <= 1
+        assert np.ptp(by_cell.sum(1)) <= 1  # gathered micro-batches
+        assert np.ptp(by_cell.sum(0)) <= 2  # ranks
+
+
+def test_a_gathered_micro_batch_has_its_part_of_every_task() -> None:
+    """The paper's second phase: 480 rows a step as 10 micro-batches of 4 ranks."""
+    rows = {"text_pair": 223, "ocr": 96, "vqa_single": 97, "vqa_multi": 64}
+    step = {task: np.arange(count) for task, count in rows.items()}
+    for offset in range(40):
+        parts = split_step(step, None, 10, 4, offset)
+        for task, count in rows.items():
+            gathered = np.reshape([len(cell[task]) for cell in parts], (10, 4)).sum(1)
+            assert set(gathered) <= {count // 10, -(-count // 10)}
 
 
 def test_one_cell_is_the_step_itself() -> None:
     rows = make_steps().rows_of_step(30)
-    (only,) = split_step(rows, {task: part * 1.0 for task, part in rows.items()}, 1)
+    (only,) = split_step(rows, {task: part * 1.0 for task, part in rows.items()})
     assert all(np.array_equal(only[task], part) for task, part in rows.items())
 
 
@@ -287,15 +305,16 @@ def test_cells_carry_equal_cost() -> None:
         loads = [sum(costs[task][part].sum() for task, part in cell.items()) for cell in parts]
         return max(loads) / (sum(loads) / len(loads)) - 1
 
-    assert spread(split_step(rows, costs, 8)) < 0.01
-    assert spread(split_step(rows, None, 8)) > 0.1  # the costs matter in this example
+    assert spread(split_step(rows, costs, 4, 2)) < 0.01
+    assert spread(split_step(rows, None, 4, 2)) > 0.1  # the costs matter in this example
 
 
 def test_split_refuses() -> None:
-    with pytest.raises(ValueError, match="cells must be >= 1"):
-        split_step({"a": np.arange(3)}, None, 0)
+    for layout in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="accumulate and world must be >= 1"):
+            split_step({"a": np.arange(3)}, None, *layout)
     with pytest.raises(ValueError, match="costs of task 'a': 2 for 3 rows"):
-        split_step({"a": np.arange(3)}, {"a": np.ones(2)}, 2)
+        split_step({"a": np.arange(3)}, {"a": np.ones(2)}, 1, 2)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

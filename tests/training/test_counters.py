@@ -98,7 +98,7 @@ def test_ranks_carry_equal_work() -> None:
     make = collator(4096)
     rows = pairs("W3", 480, GPU)
     cost = np.array(lengths(rows, make)).reshape(-1, 2).sum(1)
-    parts = split_step({TASK: np.arange(480)}, {TASK: cost}, cells=4)
+    parts = split_step({TASK: np.arange(480)}, {TASK: cost}, world=4)
     loads = [cost[part[TASK]].sum() for part in parts]
     assert sorted(len(part[TASK]) for part in parts) == [120] * 4
     assert max(loads) / np.mean(loads) <= 1.02

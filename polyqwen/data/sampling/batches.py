@@ -6,6 +6,7 @@ feed a DataLoader.
 
 from collections.abc import Callable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -21,29 +22,52 @@ Costs = Mapping[str, NDArray[Any]] | Callable[[str, Rows], NDArray[Any]]
 def split_step(
     rows: Mapping[str, Rows],
     costs: Mapping[str, NDArray[Any]] | None,
-    cells: int,
+    accumulate: int = 1,
+    world: int = 1,
     offset: int = 0,
 ) -> list[dict[str, Rows]]:
-    """Cuts a step's rows into ``cells`` parts of equal size and near-equal cost.
+    """Cuts a step's rows into A micro-batches × W ranks of equal size and near-equal cost.
 
-    Each cell gets the floor or ceiling of its part of every task and of the total: rows left over
-    go round from where the task before stopped. Inside a task, rows are dealt from the dearest to
-    the cheapest, each to the cell with the least cost so far that has room (LPT: Graham 1969), so
-    later tasks even out what earlier ones left.
+    The number of rows differs by at most one, for each task and for all of them together,
+
+    - between *gathered* micro-batches (all ranks of one), which is what in-batch negatives are
+      drawn from,
+    - between all cells, so also between the ranks of a micro-batch;
+
+    a rank's rows of the whole step differ by at most two. Proof: of n rows each of the A · W cells
+    gets ⌊n / AW⌋, and the o < AW left over go one each to o consecutive places of a cycle through
+    all cells, on which the next task goes on. The cycle steps to the next micro-batch every time
+    (place k belongs to micro-batch k mod A), so any run of it meets every micro-batch ⌊o / A⌋ or
+    ⌈o / A⌉ times, and no cell twice. Tasks together are one longer run, of which the same holds.
+    Ranks take turns in blocks of lcm(A, W) places (place k belongs to rank k + ⌊k / lcm⌋ mod W,
+    which meets every cell once); a run is whole blocks, even over ranks, and a part of a block at
+    either end, each even up to one.
+
+    Inside a task, rows are dealt from the dearest to the cheapest, each to the cell with the least
+    cost so far that has room (LPT: Graham 1969), so later tasks even out what earlier ones left.
 
     Args:
         rows: task -> row indices of the step.
         costs: task -> one cost per row (e.g. tokens), >= 0; None counts rows.
-        cells: accumulation × ranks, >= 1; one cell gets ``rows`` as they are.
-        offset: cell that gets the first row left over, modulo ``cells``.
+        accumulate: A, micro-batches in the step, >= 1.
+        world: W, ranks, >= 1. A single cell gets ``rows`` as they are.
+        offset: place of the cycle that gets the first row left over, modulo A · W.
 
     Returns:
-        One mapping per cell with the tasks of ``rows`` (possibly empty), in the step's order.
+        One mapping per cell with the tasks of ``rows`` (possibly empty), in the step's order; cell
+        ``micro · world + rank``.
+
+    Raises:
+        ValueError: a layout without cells, or not one cost for each row.
     """
-    if cells < 1:
-        raise ValueError(f"cells must be >= 1, got {cells}; it is accumulation times ranks")
-    if cells == 1:
+    if accumulate < 1 or world < 1:
+        raise ValueError(
+            f"accumulate and world must be >= 1, got {accumulate} and {world}; they are "
+            "micro-batches per step and ranks"
+        )
+    if (cells := accumulate * world) == 1:
         return [dict(rows)]
+    place = _places(accumulate, world)
     load = [0.0] * cells
     parts: list[dict[str, Rows]] = [{} for _ in range(cells)]
     for task, indices in rows.items():
@@ -51,12 +75,21 @@ def split_step(
         if len(cost) != len(indices):
             raise ValueError(f"costs of task '{task}': {len(cost)} for {len(indices)} rows")
         each, over = divmod(len(indices), cells)
-        room = [each + ((cell - offset) % cells < over) for cell in range(cells)]
+        room = (each + ((place - offset) % cells < over)).tolist()
         owner = _deal(cost, room, load)
         offset += over
         for cell, part in enumerate(parts):
             part[task] = indices[owner == cell]
     return parts
+
+
+def _places(accumulate: int, world: int) -> NDArray[np.int64]:
+    """(A · W,) place of each cell on the cycle by which left-over rows go round; cell by cell."""
+    place = np.arange(accumulate * world)
+    rank = (place + place // lcm(accumulate, world)) % world
+    places = np.empty_like(place)
+    places[place % accumulate * world + rank] = place
+    return places
 
 
 def _deal(cost: NDArray[np.float64], room: list[int], load: list[float]) -> NDArray[np.int64]:
@@ -138,7 +171,7 @@ class MicroBatchSampler(Sampler[list[tuple[str, int]]]):
         """Yields the micro-batches of this rank from the current start on."""
         for step in range(self.first_step + self._start, self.first_step + self.max_steps):
             rows = self.steps.rows_of_step(step)
-            cells = split_step(rows, self._costs(rows), self.accumulate * self.world, step)
+            cells = split_step(rows, self._costs(rows), self.accumulate, self.world, step)
             for cell in cells[self.rank :: self.world]:
                 yield [(task, row) for task, part in cell.items() for row in part.tolist()]
 
