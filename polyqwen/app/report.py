@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from polyqwen.atomic_files import write_text
-from polyqwen.report.comparison.gather import UNTITLED, gather
+from polyqwen.report.comparison.gather import UNTITLED, Comparison, gather
 from polyqwen.report.comparison.page import PAGE, comparison_page
 from polyqwen.report.run_page import run_page
 from polyqwen.runs.environment import environment
@@ -30,11 +30,21 @@ def report(path: Path, to: Path | None = None) -> Path:
     if (path / "config.yaml").is_file():
         text = run_page(RunFolder(path))
     else:
-        found = gather([path])
-        title = path.absolute().name if found.words.title == UNTITLED else found.words.title
-        text = comparison_page(found, title, path, out.parent)
+        text = page_of_runs(gather([path]), path, out.parent)
     write_text(out, text)
     return out
+
+
+def page_of_runs(found: Comparison, path: Path, seen_from: Path) -> str:
+    """The page of a sweep or a study.
+
+    Args:
+        found: its runs, compared.
+        path: its folder.
+        seen_from: folder of the page.
+    """
+    title = path.absolute().name if found.words.title == UNTITLED else found.words.title
+    return comparison_page(found, title, path, seen_from)
 
 
 def write_after_training(folder: Path) -> None:

@@ -27,16 +27,23 @@ class SweepPage(Callback):
 
 
 def write_sweep_page(folder: Path) -> None:
-    """The page of the runs that finished, and a line that says where; never a failure.
+    """The page of the runs that finished, and lines that say where, and what each key did.
 
-    Nothing where no run finished: what ended the sweep has been said.
+    Never a failure. Nothing where no run finished: what ended the sweep has been said.
     """
     if not any(folder.rglob("results.json")):
         return
-    from polyqwen.app.report import PAGE, report, short  # imports NumPy and more
+    from polyqwen.app.report import PAGE, page_of_runs, short  # imports NumPy and more
+    from polyqwen.atomic_files import write_text
+    from polyqwen.report.comparison.gather import gather
+    from polyqwen.report.comparison.tables import axis_sentences
 
+    page = folder / PAGE
     try:
-        print(f"page of the sweep: {report(folder)}", flush=True)
+        found = gather([folder])
+        write_text(page, page_of_runs(found, folder, folder))
+        lines = [f"page of the sweep: {page}", *axis_sentences(found.axes)]
+        print("\n".join(lines), flush=True)
     except Exception as error:  # whatever it is, the runs are done and saved
         what = f"{type(error).__name__}: {short(error)}"
         print(f"warning: no {PAGE} of the sweep was written: {what}", file=sys.stderr, flush=True)

@@ -105,7 +105,7 @@ def test_files_say_the_same(sweep: Path, capsys: pytest.CaptureFixture[str]) -> 
     compare([sweep], "weighting=static")
     out = sweep / "leaderboard"
     assert {p.name for p in out.iterdir()} == {
-        *("leaderboard.html", "leaderboard.md", "leaderboard.csv", "runs.csv"),
+        *("leaderboard.html", "leaderboard.md", "leaderboard.csv", "runs.csv", "axes.csv"),
         *("bars.png", "trade_off.png", "weights.png"),
     }
     with (out / "leaderboard.csv").open() as file:

@@ -36,7 +36,7 @@ def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None
     """
     from polyqwen.app.console import console
     from polyqwen.report.comparison.gather import gather
-    from polyqwen.report.comparison.tables import claim_lines, terminal_table
+    from polyqwen.report.comparison.tables import axis_sentences, claim_lines, terminal_table
     from polyqwen.report.comparison.write import write_comparison
 
     found = gather(paths, baseline)
@@ -46,8 +46,11 @@ def compare(paths: Sequence[Path], baseline: str | None = None, out: Path | None
     terminal.print(found.words.title, style="bold", highlight=False)
     terminal.print(found.words.lead, highlight=False)
     terminal.print(terminal_table(found.board))
-    for line in claim_lines(found.claims)[1]:
-        terminal.print(f"{line[1]}: {line[0]}; {line[2]} {line[5]}, p {line[6]}", highlight=False)
+    for cells in claim_lines(found.claims)[1]:
+        text = f"{cells[1]}: {cells[0]}; {cells[2]} {cells[5]}, p {cells[6]}"
+        terminal.print(text, highlight=False)
+    for line in axis_sentences(found.axes):
+        terminal.print(line, highlight=False)
     for warning in found.words.warnings:
         terminal.print(f"note: {warning}", highlight=False)
     terminal.print(f"written to {files[0].parent}; open {files[0]}", highlight=False)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from polyqwen.report.comparison.axes import Axis, build_axes
 from polyqwen.report.comparison.board import Board, Variants, build_board
 from polyqwen.report.comparison.claims import Tested, put_to_the_test, read_claim
 from polyqwen.report.page.render import render_text
@@ -40,6 +41,7 @@ class Comparison(NamedTuple):
         board: estimates and differences.
         variants: name -> its finished runs.
         claims: of the study, tested.
+        axes: keys that differ between the runs, and their effects.
         words: what is said beside the numbers.
         unfinished: runs that do not count, and why.
     """
@@ -47,6 +49,7 @@ class Comparison(NamedTuple):
     board: Board
     variants: Variants
     claims: list[Tested]
+    axes: list[Axis]
     words: Words
     unfinished: list[RunFolder]
 
@@ -74,8 +77,9 @@ def gather(paths: Sequence[Path], baseline: str | None = None) -> Comparison:
     manifest = manifests[0] if len(manifests) == 1 else {}
     board = build_board(variants, baseline or _default_baseline(variants, manifest))
     claims = _claims(manifest, variants, board)
+    axes = build_axes([run for own in variants.values() for run in own], board.tasks)
     words = _words(board, variants, manifest, [*_warnings(unfinished), *notes])
-    return Comparison(board, variants, claims, words, unfinished)
+    return Comparison(board, variants, claims, axes, words, unfinished)
 
 
 def _default_baseline(variants: Variants, manifest: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from polyqwen.report.comparison.board import Board, Variant
 from polyqwen.report.comparison.claims import BELIEVED
 from polyqwen.report.comparison.figures import trade_offs
 from polyqwen.report.comparison.gather import Comparison
-from polyqwen.report.comparison.tables import Column, claim_lines, columns, gain_lines
+from polyqwen.report.comparison.tables import Column, axis_lines, claim_lines, columns, gain_lines
 from polyqwen.report.format_values import yaml_text
 from polyqwen.report.page.charts import Chart, Charts, drawn
 from polyqwen.report.page.render import render_page
@@ -47,6 +47,7 @@ def comparison_page(found: Comparison, title: str, folder: Path, seen_from: Path
     sections = {
         "Leaderboard": {"table": _leaderboard(board), "gains": gain_lines(board)},
         "Claims": claim_lines(found.claims) if found.claims else None,
+        "Effect of each key": axis_lines(found.axes) if found.axes else None,
         "Trade-offs": _trade_offs(board, charts),
         "Over time": _over_time(board, runs, charts),
         "Weights": _weights(board, runs, charts),

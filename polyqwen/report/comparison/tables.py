@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from polyqwen.metrics.paired import Difference, Estimate
+from polyqwen.report.comparison.axes import Axis
 from polyqwen.report.comparison.board import Board, Reference, Variant
 from polyqwen.report.comparison.claims import Tested
 from polyqwen.report.format_values import number
@@ -12,6 +13,8 @@ from polyqwen.report.results_table import ALL_HEADINGS
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+LONGEST = 60  # characters of the values of an axis
 
 
 class Column(NamedTuple):
@@ -128,6 +131,36 @@ def claim_lines(claims: Sequence[Tested]) -> tuple[list[str], list[list[str]]]:
         ]
         for t in claims
     ]
+
+
+def axis_lines(axes: Sequence[Axis]) -> tuple[list[str], list[list[str]]]:
+    """One line per axis: the largest effect of its values, beside the noise of the seed."""
+    numbers = ["effect", "highest, lowest", "seed SD", "p", "runs", "seeds"]
+    return ["key", "values", "verdict", *numbers], [_axis_line(axis) for axis in axes]
+
+
+def _axis_line(axis: Axis) -> list[str]:
+    values = ", ".join(axis.levels)
+    shown = values if len(values) <= LONGEST else f"{values[: LONGEST - 1]}…"
+    found, measured = axis.score, [""] * 5
+    if found is not None:
+        ends = "" if axis.inert else f"{found.highest}, {found.lowest}"
+        measured = [signed(found.difference), ends, number(found.seed_sd), p_value(axis.p)]
+        measured.append(str(found.difference.n))
+    return [axis.key, shown, axis.verdict, *measured, str(axis.seeds)]
+
+
+def axis_sentences(axes: Sequence[Axis]) -> list[str]:
+    """One line per axis for the terminal."""
+    lines = []
+    for axis in axes:
+        size = ""
+        if axis.score is not None and not axis.inert:
+            size = f"{signed(axis.score.difference)}"
+            size += f" ({axis.score.highest} against {axis.score.lowest})"
+            size += "" if math.isnan(axis.p) else f", p {p_value(axis.p)}"
+        lines.append(": ".join(filter(None, [axis.key, size, axis.verdict])))
+    return lines
 
 
 def terminal_table(board: Board) -> "Table":

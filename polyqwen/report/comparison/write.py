@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from polyqwen.atomic_files import write_text
 from polyqwen.metrics.paired import Difference, Estimate
+from polyqwen.report.comparison.axes import Axis
 from polyqwen.report.comparison.board import Board, Variants
 from polyqwen.report.comparison.figures import bars, trade_off, weight_panels
 from polyqwen.report.comparison.gather import Comparison
 from polyqwen.report.comparison.page import comparison_page
-from polyqwen.report.comparison.tables import board_lines, claim_lines, gain_lines
+from polyqwen.report.comparison.tables import axis_lines, board_lines, claim_lines, gain_lines
 from polyqwen.report.figure_style import figure_style, save
 from polyqwen.report.format_values import markdown_table
 from polyqwen.report.page.render import render_text
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
 def write_comparison(found: Comparison, out: Path) -> list[Path]:
     """Writes ``leaderboard.{html,md,csv}``, ``runs.csv`` and the figures as PNG.
 
+    Where keys differ between the runs, also ``axes.csv``.
+
     Returns:
         The files, the page first.
     """
-    board, variants, claims, words, _ = found
+    board, variants, claims, words = found.board, found.variants, found.claims, found.words
     figures = _figures(board, variants)
     root = common_folder(found.runs)
-    page, text, table, runs = (
-        out / name for name in ("leaderboard.html", "leaderboard.md", "leaderboard.csv", "runs.csv")
-    )
+    page, text, table = (out / f"leaderboard.{suffix}" for suffix in ("html", "md", "csv"))
+    runs, axes = out / "runs.csv", [out / "axes.csv"] if found.axes else []
     write_text(page, comparison_page(found, words.title, root, out))
     markdown = render_text(
         "leaderboard.md.j2",
@@ -41,14 +43,17 @@ def write_comparison(found: Comparison, out: Path) -> list[Path]:
         figures=figures,
         leaderboard=markdown_table(*board_lines(board)),
         claims=markdown_table(*claim_lines(claims)) if claims else "",
+        axes=markdown_table(*axis_lines(found.axes), left=(0, 1, 2)) if found.axes else "",
         gains=markdown_table(*gain_lines(board)),
     )
     write_text(text, markdown)
     write_csv(board, table)
     write_runs(variants, board.tasks, root, runs)
+    for path in axes:
+        write_axes(found.axes, path)
     with figure_style():
         pictures = [save(figure, out / file) for file, figure, _ in figures.values()]
-    return [page, text, table, runs, *pictures]
+    return [page, text, table, runs, *axes, *pictures]
 
 
 def _figures(board: Board, variants: Variants) -> dict[str, tuple[str, "Figure", str]]:
@@ -110,6 +115,25 @@ def write_runs(variants: Variants, tasks: list[str], root: Path, path: Path) -> 
         for name, runs in variants.items()
         for run in runs
     ]
+    _write(path, lines)
+
+
+def write_axes(axes: Sequence[Axis], path: Path) -> None:
+    """One line per axis and measure (the score, then each task), all numbers in full."""
+    lines = []
+    for axis in axes:
+        measures = [("score", axis.score, axis.p)]
+        measures += [(task, effect, axis.task_p[task]) for task, effect in axis.tasks.items()]
+        for measure, effect, p in measures:
+            line: dict[str, object] = {"key": axis.key, "measure": measure}
+            line |= {"values": len(axis.levels), "seeds": axis.seeds, "inert": axis.inert}
+            if effect is not None:
+                line |= {"runs": effect.difference.n, "highest": effect.highest}
+                line |= {"lowest": effect.lowest} | _numbers("effect", effect.difference)
+                line |= {"seed_sd": effect.seed_sd, "p": effect.difference.p, "p_holm": p}
+                line |= {"degrees": effect.degrees[0], "error_degrees": effect.degrees[1]}
+                line |= {"interaction_p": effect.interaction_p}
+            lines.append(line | {"verdict": axis.verdict if measure == "score" else ""})
     _write(path, lines)
 
 
