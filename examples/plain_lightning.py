@@ -48,6 +48,7 @@ class TwoTasks(pl.LightningModule):
         return (self.weighting.weights(self.global_step) * losses).sum()
 
     def on_train_batch_end(self, *_: object) -> None:
+        self.weighting.end_step()
         if self.weighting.due(self.global_step - 1):  # the step that has just ended
             self.weighting.update(self.global_step)
 

@@ -43,5 +43,6 @@ for step in range(curriculum.total_steps):
     (weighting.weights(step) * losses).sum().backward()
     optimizer.step()
     optimizer.zero_grad()
+    weighting.end_step()
     if weighting.due(step) and (update := weighting.update(step + 1)):
         print(update.step, {task: round(weight, 3) for task, weight in update.new.items()})

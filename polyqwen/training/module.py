@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
@@ -17,7 +18,7 @@ from polyqwen.models.encoder import Encoder
 from polyqwen.models.memory.large_batch import LargeBatch
 from polyqwen.models.projection import PartedProjection
 from polyqwen.training.fsdp import shard
-from polyqwen.training.optimizer import GradientNorm
+from polyqwen.training.optimizer import GradientNorm, scaled_learning_rates
 from polyqwen.training.step import (
     Features,
     StepLosses,
@@ -185,6 +186,18 @@ class EmbeddingModule(pl.LightningModule):
         """Groups for backbone and head; see `polyqwen.training.optimizer`."""
         head = nn.ModuleList([self.pooling, self.projection, self.losses])
         return self.optimizer(self.encoder, head)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Steps with the schedule's learning rates times the weighting's factor of them."""
+        factor = self.weighting.learning_rate_factor(self.step)
+        with scaled_learning_rates(optimizer, factor):
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def configure_gradient_clipping(
         self,

@@ -1,15 +1,17 @@
 """Optimizer groups, the learning-rate schedule, and the norm that gradients are clipped by."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from polyqwen.training.schedules import warmup_cosine
@@ -100,6 +102,24 @@ def adamw(
         "optimizer": optimizer,
         "lr_scheduler": {"scheduler": LambdaLR(optimizer, rate), "interval": "step"},
     }
+
+
+@contextmanager
+def scaled_learning_rates(
+    optimizer: Optimizer | LightningOptimizer, factor: float
+) -> Iterator[None]:
+    """Multiplies every group's learning rate inside the block; the schedule's own come back.
+
+    So the factor is no part of the optimizer's state, and schedulers never see it.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * factor
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
 
 class GradientNorm:

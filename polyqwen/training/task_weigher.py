@@ -106,6 +106,7 @@ class TaskWeigher:
             step: absolute optimizer step, already counted up.
         """
         update, self._update = self._update, None
+        self.weighting.end_step()
         if self.weighting.lag and self.weighting.due(step - 1):
             update = self.update(step)
         if self.weighting.needs_after:

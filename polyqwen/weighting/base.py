@@ -161,16 +161,25 @@ class Weighting(TaskState, ABC):
         self.pending += torch.stack(sums_of(losses, counts, chance))
 
     @torch.no_grad()
-    def sync(self) -> None:
-        """Adds up all ranks' sums and gradients; a collective, so call it on all of them."""
+    def sync(self) -> WindowSums:
+        """Adds up all ranks' sums and gradients; a collective, so call it on all of them.
+
+        Returns:
+            What was observed since the last call, over all ranks.
+        """
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(self.pending)
             if self.gram is not None:
                 self.gram.all_reduce()
             if self.sketch is not None:
                 self.sketch.all_reduce()
+        added = WindowSums(*self.pending.clone())
         self.window += self.pending
         self.pending.zero_()
+        return added
+
+    def end_step(self) -> None:
+        """Called on all ranks after every optimizer step, before an update that is due."""
 
     @torch.no_grad()
     def update(self, step: int, trusted: Tensor | None = None) -> WeightUpdate | None:
@@ -206,11 +215,10 @@ class Weighting(TaskState, ABC):
         self.sync()
         sums = WindowSums(*self.window.cpu().clone())
         self.window.zero_()
-        per_row = 1.0 / sums.rows.clamp_min(1.0)
         return Statistics(
             step=step,
-            loss=sums.loss * per_row,
-            relative=sums.relative * per_row,
+            loss=sums.mean_loss,
+            relative=sums.mean_relative,
             rows=sums.rows,
             skipped=sums.skipped,
             products=None if self.gram is None else self.gram.take(),
@@ -236,6 +244,10 @@ class Weighting(TaskState, ABC):
         """λ at optimizer step ``step``: (T,) float32 without a graph."""
         return self.base.float()
 
+    def learning_rate_factor(self, step: int) -> float:
+        """What optimizer step ``step`` multiplies its learning rates by; 1 for most strategies."""
+        return 1.0
+
     @abstractmethod
     def _next(self, statistics: Statistics, old: Tensor) -> Decision | None:
         """New base weights from the window and the ``old`` ones (T,); None: no change, no report.
@@ -255,6 +267,6 @@ class Weighting(TaskState, ABC):
             weights = weights * int(active.sum()) / total
         return torch.where(active, weights, old)
 
-    def _excess(self, statistics: Statistics) -> Tensor:
+    def _excess(self, loss: Tensor) -> Tensor:
         """Mean losses above their lower bounds, (T,); meaningful for active tasks."""
-        return (statistics.loss - self.lower_bounds).clamp_min(_TINY)
+        return (loss - self.lower_bounds).clamp_min(_TINY)

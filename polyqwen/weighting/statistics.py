@@ -25,6 +25,16 @@ class WindowSums(NamedTuple):
     batches: Tensor
     skipped: Tensor
 
+    @property
+    def mean_loss(self) -> Tensor:
+        """Mean loss per row, 0 where absent."""
+        return self.loss * (1.0 / self.rows.clamp_min(1.0))
+
+    @property
+    def mean_relative(self) -> Tensor:
+        """Mean of loss / chance level per row, 0 where absent."""
+        return self.relative * (1.0 / self.rows.clamp_min(1.0))
+
 
 def sums_of(losses: Tensor, counts: Tensor, chance: Tensor) -> WindowSums:
     """One micro-batch's part; arguments as in `Weighting.observe`, in the window's precision."""

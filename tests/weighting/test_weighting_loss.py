@@ -277,13 +277,15 @@ def stw(**changes: Any) -> StrategicTaskWeighting:
 
 def test_handover_begins_at_the_static_weights_and_ends_at_the_formula() -> None:
     static = {"a": 0.5, "b": 1.5, "c": 1.2}
-    gradual = stw(static=static, handover=4)
-    target = weights(stw(static=static))
+    gradual = stw(static=static, handover=4, normalize="none")
+    target = weights(stw(static=static, normalize="none"))
     found = [weights(gradual) for _ in range(6)]
     assert found[0] == near(static.values())
     halfway = [math.sqrt(s * t) for s, t in zip(static.values(), target, strict=True)]
     assert found[2] == near(halfway)
     assert found[4] == near(target) == found[5]
+    summed = weights(stw(static=static, handover=4))  # in the same proportions
+    assert summed == near(weight * 3 / 3.2 for weight in static.values())
     kept = stw(static=static, handover=None)  # α recalibrated for good: ratios move from there
     told(kept)
     moved = weights(kept, (2.0, 1.0, 0.5))

@@ -71,6 +71,7 @@ class ToyHead:
         if weighting.needs_after:
             gone = torch.tensor([t not in present for t in range(len(self.scales))])
             weighting.observe_after(now.masked_fill(gone, torch.nan))
+        weighting.end_step()
         if weighting.lag and weighting.due(step):
             self._update(weighting, step + 1)
 

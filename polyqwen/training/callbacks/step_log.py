@@ -58,9 +58,10 @@ class StepLog(StepCallback):
             if isinstance(callback, ScheduleCallback):
                 values |= callback.values
         values["train/gradient_norm"] = module.gradient_norm.value
+        factor = module.weighting.learning_rate_factor(module.step)
         for group in trainer.optimizers[0].param_groups:
             if not group["name"].endswith("_no_decay"):
-                values[f"schedule/lr_{group['name']}"] = group["lr"]
+                values[f"schedule/lr_{group['name']}"] = group["lr"] * factor
         log_metrics(trainer, values, module.step)
 
 

@@ -68,7 +68,7 @@ class GradNorm(NormalizedWeighting):
         products, active = statistics.products, statistics.active
         if products is None or int((used := with_gradient(products.tasks, active)).sum()) < 2:
             return Decision(old, "fewer than two tasks with a gradient")
-        losses, first = self._excess(statistics), self.first.cpu()
+        losses, first = self._excess(statistics.loss), self.first.cpu()
         first = torch.where(used & (first == 0.0), losses, first)
         self.first.copy_(first)
         ratios = torch.where(used, losses / first, 0.0)

@@ -37,7 +37,7 @@ class DynamicWeightAverage(Weighting):
         self.register_buffer("last", torch.full_like(self.base, torch.nan))
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
-        active, loss, last = statistics.active, self._excess(statistics), self.last.cpu()
+        active, loss, last = statistics.active, self._excess(statistics.loss), self.last.cpu()
         rate = torch.where(active & ~torch.isnan(last), loss / last, 1.0)
         self.last.copy_(torch.where(active, loss, last))
         drawn = (rate / self.temperature).softmax(0)  # of the active: `scaled` renormalises

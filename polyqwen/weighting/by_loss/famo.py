@@ -58,7 +58,7 @@ class FAMO(NormalizedWeighting):
         self._learn((losses.detach().cpu().double() - self.lower_bounds).clamp_min(1e-12).log())
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
-        active, loss = statistics.active, self._excess(statistics)
+        active, loss = statistics.active, self._excess(statistics.loss)
         now = torch.where(active, loss.log(), torch.nan)
         if not self.needs_after:
             self._learn(now)

@@ -21,7 +21,7 @@ class GeometricLossStrategy(NormalizedWeighting):
     needs_bounds = True
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
-        active, loss = statistics.active, self._excess(statistics)
+        active, loss = statistics.active, self._excess(statistics.loss)
         if not active.any():
             return Decision(old, "no task seen")
         mean = loss[active].log().mean().exp()

@@ -37,7 +37,7 @@ class ImpartialLossWeighting(NormalizedWeighting):
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         active, scales = statistics.active, self.scales.cpu()
-        gradient = scales.exp() * self._excess(statistics) - 1.0
+        gradient = scales.exp() * self._excess(statistics.loss) - 1.0
         scales = self.rule.step(scales, gradient, active)
         self.scales.copy_(scales)
         weights = self.scaled(scales.exp(), active, old)

@@ -43,7 +43,7 @@ class SmoothTchebycheff(NormalizedWeighting):
         self.register_buffer("seen", torch.zeros_like(self.base))
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
-        active, loss, seen = statistics.active, self._excess(statistics), self.seen.cpu()
+        active, loss, seen = statistics.active, self._excess(statistics.loss), self.seen.cpu()
         first, last = self.warmup // 2, self.warmup  # steps of the second half
         counted = active & (seen >= first) & (seen < last)
         self.total += torch.where(counted, loss, 0.0).to(self.total)

@@ -1,84 +1,27 @@
-"""Strategic task weighting, and its interval that follows how fast losses move."""
+"""Strategic task weighting."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Required
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Required
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from polyqwen.weighting.bounded_scale import scale_within_bounds
+from polyqwen.weighting.by_loss.adaptive_interval import AdaptiveInterval
+from polyqwen.weighting.by_loss.beta import read_beta
+from polyqwen.weighting.by_loss.calibrated import Calibration
 from polyqwen.weighting.normalized import NormalizedArguments, NormalizedWeighting
 from polyqwen.weighting.statistics import Decision, Statistics
-
-
-class AdaptiveInterval(nn.Module):
-    """The number of optimizer steps to the next update, doubled or halved at each.
-
-    With ``m = max_t |l_t / l_t' − 1|`` the largest relative change of a task's mean loss from the
-    last window to this one: m > ``move`` halves the interval, m < ``settle`` doubles it.
-
-    Args:
-        tasks: their number.
-        shortest: optimizer steps, >= 1.
-        longest: optimizer steps, >= ``shortest``.
-        move: relative change, > ``settle``.
-        settle: relative change, >= 0.
-
-    Raises:
-        ValueError: an argument is out of its range.
-    """
-
-    last: Tensor  # (T,) mean losses of the last window, NaN where unseen
-    steps: Tensor  # () the interval, 0 before the first update
-    next: Tensor  # () the step to update at
-
-    def __init__(
-        self, tasks: int, shortest: int, longest: int, move: float = 0.1, settle: float = 0.02
-    ) -> None:
-        super().__init__()
-        if not 1 <= shortest <= longest:
-            raise ValueError(
-                f"weighting.interval needs 1 <= shortest <= longest, got {shortest}, {longest}"
-            )
-        if not 0.0 <= settle < move:
-            raise ValueError(f"weighting.interval needs 0 <= settle < move, got {settle}, {move}")
-        self.shortest, self.longest, self.move, self.settle = shortest, longest, move, settle
-        self.register_buffer("last", torch.full((tasks,), torch.nan, dtype=torch.float64))
-        self.register_buffer("steps", torch.tensor(0))
-        self.register_buffer("next", torch.tensor(0))
-
-    def due(self, step: int) -> bool | None:
-        """Whether an update follows optimizer step ``step``; None before the first one."""
-        return step + 1 >= int(self.next) if int(self.steps) else None
-
-    def adapt(self, step: int, loss: Tensor, seen: Tensor) -> str:
-        """Sets the next update and says why.
-
-        Args:
-            step: optimizer steps made so far.
-            loss: (T,) mean losses of the window.
-            seen: (T,) which of them count.
-        """
-        last = self.last.cpu()
-        known = seen & ~torch.isnan(last)
-        change = float((loss / last - 1.0).abs()[known].max()) if known.any() else None
-        interval = int(self.steps) or self.shortest
-        if change is not None and change > self.move:
-            interval = max(self.shortest, interval // 2)
-        elif change is not None and change < self.settle:
-            interval = min(self.longest, interval * 2)
-        self.last.copy_(torch.where(seen, loss, last))
-        self.steps.fill_(interval)
-        self.next.fill_(step + interval)
-        moved = "" if change is None else f"losses moved by {change:.1%}, "
-        return f"{moved}next in {interval} steps"
 
 
 class StrategicArguments(NormalizedArguments, total=False):
     """The arguments of `StrategicTaskWeighting`, for constructors that hand them on."""
 
     alpha: Required[Mapping[str, float]]
-    beta: Required[Mapping[str, float | None]]
+    beta: Required[Mapping[str, float | str | Sequence[str] | None]]
+    fallback: Literal["static", "calibrated"]
+    calibration_steps: int
     min_tasks: int
     min_samples: int
     loss_floor: float
@@ -96,24 +39,43 @@ class StrategicTaskWeighting(NormalizedWeighting):
     update and l̄ the mean of l_t over the tasks seen (viPolyQwen, "Dynamic Task Weighting"). It
     balances loss *values*, not gradients, and rewards losses that fall to zero, hence the floor.
 
+    *β* is one factor on the whole loss, and AdamW does not see a constant factor: with normalised
+    weights all that is left of it are transients of Adam's averages and of gradient clipping
+    (measured: docs/weighting.md). ``beta.mode`` says what it multiplies instead: "loss" as printed;
+    "alpha" the α of the foundation tasks, ``beta.tasks``, before weights are normalised, so that
+    β > 1 favours them over the others, and β < 1 the others; "learning_rate" the learning rate of
+    every parameter (`learning_rate_factor`), which is what a factor on the loss is under SGD.
+
+    *Fallback*: where fewer than ``min_tasks`` tasks were seen the aim is the static weights, or
+    with ``fallback: calibrated`` those that the first ``calibration_steps`` optimizer steps of each
+    task gave (`Calibration`, the report's "empirical weights"); until then the static ones.
+
+    *Limits*: a base weight stays within ``bounds`` and changes by at most ``rate_limit`` per
+    update. With "sum_to_T" the seen tasks' base weights sum to their number all the same, where
+    the limits leave room for it: those that are not held share the difference in proportion
+    (`scale_within_bounds`). In a fallback all weights sum to what the fallback weights sum to.
+
     ``handover`` makes the way from the static weights continuous: the first update finds the
     factors c_t = static_t / formula_t, and the k-th update after it multiplies the formula by
     ``c_t^(1 − k / handover)``: static weights first, the formula alone in the end.
     ``interval`` adapts the time between updates to how fast losses move.
 
     Deviations from the report: weights are normalised (their sum is a hidden learning rate), kept
-    within bounds, and change gradually, also on the way back to the static weights. A task counts
-    as seen from ``min_samples`` rows on; others keep their base weight. β is applied when weights
-    are read, so it switches at its very step, and multiplies the static weights too.
+    within bounds, and change gradually, also on the way back to the fallback. A task counts as seen
+    from ``min_samples`` rows on; others keep their base weight. With mode "loss" β is applied when
+    weights are read, so it switches at its very step, and multiplies the fallback too.
 
     Args:
         static: task -> weight, within ``bounds``; start and fallback.
         alpha: task -> factor, > 0; 1 for tasks left out. Names of tasks that do not take part are
             ignored, so that one table serves every choice of tasks.
         beta: ``foundation`` (> 0) before step ``until_step``, ``balance`` (> 0) from it on;
-            ``until_step`` None: ``foundation`` throughout.
+            ``until_step`` None: ``foundation`` throughout. ``mode``: "loss" (default), "alpha" or
+            "learning_rate". ``tasks``: whose α is multiplied with "alpha": some, not all.
         normalize: "sum_to_T" scales the seen tasks' weights to sum to their number, or "none".
-        min_tasks: tasks that must be seen, >= 1; with fewer the static weights are the target.
+        fallback: "static", or "calibrated".
+        calibration_steps: optimizer steps of each task for "calibrated", >= 1.
+        min_tasks: tasks that must be seen, >= 1; with fewer the fallback weights are the target.
         min_samples: rows that make a task seen, >= 1.
         loss_floor: smallest mean loss to use, > 0.
         bounds: smallest and largest base weight.
@@ -139,8 +101,10 @@ class StrategicTaskWeighting(NormalizedWeighting):
         self,
         static: Mapping[str, float],
         alpha: Mapping[str, float],
-        beta: Mapping[str, float | None],
+        beta: Mapping[str, float | str | Sequence[str] | None],
         normalize: str = "sum_to_T",
+        fallback: Literal["static", "calibrated"] = "static",
+        calibration_steps: int = 40,
         min_tasks: int = 2,
         min_samples: int = 8,
         loss_floor: float = 1e-3,
@@ -152,12 +116,15 @@ class StrategicTaskWeighting(NormalizedWeighting):
         eval_steps: int = 100,
     ) -> None:
         super().__init__(static, normalize, eval_steps)
-        self.foundation, self.balance, self.until_step = self._read_beta(beta)
+        self.beta_schedule = read_beta(beta, self.tasks, normalize == "sum_to_T")
         for task, factor in alpha.items():
             self.check(
                 factor > 0.0 and math.isfinite(factor), f"alpha.{task}", factor, "> 0, finite"
             )
         low, high = bounds
+        options = ("static", "calibrated")
+        self.check(fallback in options, "fallback", fallback, "'static' or 'calibrated'")
+        self.check(calibration_steps >= 1, "calibration_steps", calibration_steps, ">= 1")
         self.check(collect in ("loss", "relative"), "collect", collect, "'loss' or 'relative'")
         self.check(min_tasks >= 1, "min_tasks", min_tasks, ">= 1")
         self.check(min_samples >= 1, "min_samples", min_samples, ">= 1")
@@ -173,23 +140,13 @@ class StrategicTaskWeighting(NormalizedWeighting):
         self.rate_limit = math.inf if rate_limit is None else rate_limit
         self.check(handover is None or handover >= 0, "handover", handover, ">= 0 or null")
         self.handover = handover
+        calibrates = fallback == "calibrated"
+        self.calibration = (
+            Calibration(len(static), calibration_steps, loss_floor) if calibrates else None
+        )
         self.interval = None if interval is None else AdaptiveInterval(len(static), **interval)
         self.register_buffer("correction", torch.ones_like(self.base))
         self.register_buffer("updates", torch.tensor(0))
-
-    def _read_beta(self, beta: Mapping[str, float | None]) -> tuple[float, float, int | None]:
-        keys = {"foundation", "balance", "until_step"}
-        self.check(set(beta) == keys, "beta", dict(beta), f"a mapping of exactly {sorted(keys)}")
-        foundation, balance, until_step = beta["foundation"], beta["balance"], beta["until_step"]
-        for name, value in (("foundation", foundation), ("balance", balance)):
-            self.check(
-                value is not None and 0.0 < value < math.inf, f"beta.{name}", value, "> 0, finite"
-            )
-        self.check(
-            until_step is None or until_step >= 0, "beta.until_step", until_step, ">= 0 or null"
-        )
-        assert foundation is not None and balance is not None
-        return foundation, balance, None if until_step is None else int(until_step)
 
     def due(self, step: int) -> bool:
         """As `Weighting.due`, or when the adaptive interval says so."""
@@ -198,12 +155,23 @@ class StrategicTaskWeighting(NormalizedWeighting):
 
     def beta(self, step: int) -> float:
         """β at ``step``: foundation before ``until_step``, balance from it on."""
-        before = self.until_step is None or step < self.until_step
-        return self.foundation if before else self.balance
+        return self.beta_schedule.at(step)
 
     def weights(self, step: int) -> Tensor:
-        """β(step) · base weights: (T,) float32."""
-        return (self.beta(step) * self.base).float()
+        """The base weights, with mode "loss" times β(step): (T,) float32."""
+        factor = self.beta(step) if self.beta_schedule.mode == "loss" else 1.0
+        return (factor * self.base).float()
+
+    def learning_rate_factor(self, step: int) -> float:
+        """β(step) with mode "learning_rate", else 1."""
+        return self.beta(step) if self.beta_schedule.mode == "learning_rate" else 1.0
+
+    def end_step(self) -> None:
+        """Adds the step to the calibration, until that is complete; a collective."""
+        if self.calibration is None or self.calibration.complete:
+            return
+        added = self.sync()
+        self.calibration.collect(self._excess(added.mean_loss.cpu()), added.rows.cpu())
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         seen = statistics.rows >= self.min_samples
@@ -213,31 +181,64 @@ class StrategicTaskWeighting(NormalizedWeighting):
             if 0 < rows < self.min_samples
         }
         if int(seen.sum()) < self.min_tasks:
-            target = self.static
-            reason = f"static weights: {int(seen.sum())} tasks seen, {self.min_tasks} needed"
+            target, name = self._fallback()
+            summed, total = torch.ones_like(seen), float(target.sum())
+            reason = f"{name} weights: {int(seen.sum())} tasks seen, {self.min_tasks} needed"
         else:
-            target = torch.where(seen, self._strategic(statistics, seen), old)
+            target = self._strategic(statistics, seen, old)
+            summed, total = seen, float(seen.sum())
             reason = f"inverse {self.collect}, normalize {self.normalize}"
         if self.interval is not None:
             reason += "; " + self.interval.adapt(statistics.step, statistics.loss, seen)
-        floor = (old / self.rate_limit).clamp_min(self.low)
-        ceiling = (old * self.rate_limit).clamp_max(self.high)
-        new = target.clamp(floor, ceiling)
-        for task, want, got in zip(self.tasks, target.tolist(), new.tolist(), strict=True):
-            if want != got:
-                notes[task] = "; ".join(
-                    [*filter(None, [notes.get(task)]), f"held, aims {want:.3f}"]
-                )
-        return Decision(new, f"{reason}; beta {self.beta(statistics.step):g}", notes)
+        new, held = self._limited(target, old, summed, total)
+        for task, aim in self._named(target, held).items():
+            notes[task] = "; ".join([*filter(None, [notes.get(task)]), f"held, aims {aim:.3f}"])
+        beta = f"beta {self.beta(statistics.step):g}{self.beta_schedule.acts_on}"
+        return Decision(new, f"{reason}; {beta}", notes)
 
-    def _strategic(self, statistics: Statistics, seen: Tensor) -> Tensor:
-        """Target base weights (T,); meaningful where ``seen``."""
-        losses = self._excess(statistics) if self.collect == "loss" else statistics.relative
-        losses = losses.clamp_min(self.loss_floor)
-        target = losses[seen].mean() / losses * self.alpha
+    def _fallback(self) -> tuple[Tensor, str]:
+        """Target weights where too little was seen, (T,), and what they are."""
+        if self.calibration is None:
+            return self.static, "static"
+        if self.calibration.complete:
+            return self.calibration.weights(), "calibrated"
+        seen, steps = int(self.calibration.steps_seen.min()), self.calibration.steps
+        return self.static, f"static (calibrated after {steps} steps of each task, {seen} so far)"
+
+    def _limited(
+        self, target: Tensor, old: Tensor, summed: Tensor, total: float
+    ) -> tuple[Tensor, Tensor]:
+        """The target within bounds and rate limit, (T,), and which tasks those hold back.
+
+        Args:
+            target: (T,).
+            old: (T,) base weights.
+            summed: (T,) tasks whose weights sum to ``total``, with "sum_to_T".
+            total: of them.
+        """
+        low = (old / self.rate_limit).clamp_min(self.low)
+        high = (old * self.rate_limit).clamp_max(self.high)
+        new = target.clamp(low, high)
         if self.normalize == "sum_to_T":
-            target = target * seen.sum() / target[seen].sum()
-        return target * self._handing_over(target, seen)
+            new[summed] = scale_within_bounds(target[summed], total, low[summed], high[summed])
+        held = ((target < new) & (new == low)) | ((target > new) & (new == high))
+        return new, held
+
+    def _strategic(self, statistics: Statistics, seen: Tensor, old: Tensor) -> Tensor:
+        """Target base weights, (T,); those of tasks that were not seen are the ``old`` ones."""
+        losses = self._excess(statistics.loss) if self.collect == "loss" else statistics.relative
+        losses = losses.clamp_min(self.loss_floor)
+        target = losses[seen].mean() / losses * self._factors(statistics.step)
+        target = self.scaled(target, seen, old)
+        return self.scaled(target * self._handing_over(target, seen), seen, old)
+
+    def _factors(self, step: int) -> Tensor:
+        """α, with mode "alpha" times β(step) for the foundation tasks: (T,)."""
+        alpha = self.alpha.cpu()
+        if self.beta_schedule.mode != "alpha":
+            return alpha
+        foundation = torch.tensor([task in self.beta_schedule.tasks for task in self.tasks])
+        return torch.where(foundation, alpha * self.beta(step), alpha)
 
     def _handing_over(self, formula: Tensor, seen: Tensor) -> Tensor | float:
         """What is left of the static weights in the formula, (T,) factors."""

@@ -18,7 +18,9 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
     ``log α_t ← log α_t + η (p_t / p̄ − 1)``: a task that has learnt less than the others, on rows
     that it does not train on, gets more weight; α stays within a factor ``alpha_range`` of its
     start. ``β ← β (1 + η_β)`` if p̄ fell since the last update, ``β (1 − η_β)`` if not, the sign
-    rule for step sizes; β stays within ``beta_bounds`` (the report's range is 0.8 to 1.2).
+    rule for step sizes; β stays within ``beta_bounds``, which are ours. With ``beta.mode: loss``
+    the learned β has next to no effect, as in `StrategicTaskWeighting`; with "alpha" it moves the
+    foundation tasks' α together, with "learning_rate" the learning rate.
 
     Args:
         alpha_rate: η, >= 0.
@@ -51,14 +53,14 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
         self.check(alpha_range > 1.0, "alpha_range", alpha_range, "> 1, e.g. 4")
         self.check(0.0 <= beta_rate < 1.0, "beta_rate", beta_rate, "in [0, 1), e.g. 0.02")
         low, high = beta_bounds
-        inside = 0.0 < low <= min(self.foundation, self.balance)
-        inside = inside and max(self.foundation, self.balance) <= high
+        given = (self.beta_schedule.foundation, self.beta_schedule.balance)
+        inside = 0.0 < low <= min(given) and max(given) <= high
         self.check(inside, "beta_bounds", beta_bounds, "[low, high] around beta's values")
         self.alpha_rate, self.beta_rate, self.beta_bounds = alpha_rate, beta_rate, (low, high)
-        given = self.alpha
+        alpha = self.alpha
         del self.alpha
-        self.register_buffer("alpha", given)
-        self.lowest, self.highest = given / alpha_range, given * alpha_range
+        self.register_buffer("alpha", alpha)
+        self.lowest, self.highest = alpha / alpha_range, alpha * alpha_range
         self.register_buffer("beta_factor", torch.ones((), dtype=torch.float64))
         self.register_buffer("first", torch.full_like(self.base, torch.nan))
         self.register_buffer("last_progress", torch.full((), torch.nan, dtype=torch.float64))
@@ -91,5 +93,6 @@ class LearnedStrategicTaskWeighting(StrategicTaskWeighting):
                 1 + self.beta_rate if better else 1 - self.beta_rate
             )
             low, high = self.beta_bounds
-            self.beta_factor.fill_(min(max(factor, low / self.foundation), high / self.balance))
+            given = self.beta_schedule
+            self.beta_factor.fill_(min(max(factor, low / given.foundation), high / given.balance))
         self.last_progress.copy_(progress)

@@ -60,7 +60,7 @@ class UncertaintyWeighting(NormalizedWeighting):
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         active, scalars = statistics.active, self.scalars.cpu()
-        gradient = self._gradient(scalars, self._excess(statistics))
+        gradient = self._gradient(scalars, self._excess(statistics.loss))
         scalars = self.rule.step(scalars, gradient, active)
         if self.variant == "positive":
             scalars = scalars.clamp_min(1e-3)

@@ -32,6 +32,6 @@ class SoftOptimalUncertainty(NormalizedWeighting):
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         active = statistics.active
-        inverse = torch.where(active, 1.0 / self._excess(statistics), -torch.inf)
+        inverse = torch.where(active, 1.0 / self._excess(statistics.loss), -torch.inf)
         soft = (inverse / self.temperature).softmax(0) if active.any() else old
         return Decision(self.scaled(soft, active, old), "softmax of inverse losses")

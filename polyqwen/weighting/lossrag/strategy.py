@@ -193,7 +193,7 @@ class LossRAG(TrustedGradientWeighting):
             norms=norms,
             cosines=unit,
             agreement=along / norms,
-            loss=self._excess(statistics),
+            loss=self._excess(statistics.loss),
             trusted=log_level(statistics.trusted, self.lower_bounds, self.judges),
             share=self.applied.cpu(),
             progress=min(max(statistics.step / self.total_steps, 0.0), 1.0),
