@@ -75,6 +75,16 @@ def test_weights_follow_what_was_seen_and_stay_finite(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+def test_weights_of_all_tasks_sum_to_their_number_at_every_step(name: str) -> None:
+    weighting, toy = strategy(name), ToyHead(SCALES)
+    if weighting.normalize != "sum_to_T":
+        pytest.skip("on its own scale")
+    for step in range(8):
+        toy.step(weighting, step)
+        assert float(weighting.base.abs().sum()) == pytest.approx(3.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_saved_and_loaded_into_a_fresh_object_goes_on_the_same(name: str) -> None:
     absent = {3: {1}, 7: {0, 2}}
     through, toy = strategy(name), ToyHead(SCALES, absent)
