@@ -112,6 +112,32 @@ def test_between_two_renames_either_contents_are_right(tmp_path: Path) -> None:
     assert load(path)["global_step"] == 3
 
 
+def test_contents_are_on_the_disk_before_they_have_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves a file of zeros under a name that was whole before."""
+    done: list[tuple[str, Path]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        done.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def replaced(source: Path, target: Path) -> None:
+        done.append(("rename", Path(source)))
+        replace(source, target)
+        done.append(("named", Path(target)))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    path = save(tmp_path / "a.ckpt")
+    for file in (path, sidecar_path(path)):
+        named = done.index(("named", file))
+        what, temporary = done[named - 1]
+        assert what == "rename" and ("fsync", temporary) in done[:named]
+        assert ("fsync", tmp_path) in done[named:]
+
+
 class Payload:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.mkdir, ("opened",)

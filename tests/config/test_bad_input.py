@@ -4,6 +4,7 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,12 +28,13 @@ class Ended(NamedTuple):
     err: str
 
 
-def forked(script: str, arguments: list[str], folder: Path) -> Ended:
+def forked(script: str, arguments: list[str], folder: Path, seconds: int = 300) -> Ended:
     """Runs a root script in a forked process: with its own state, without the imports' seconds."""
     out, err = folder / "stdout", folder / "stderr"
     child = os.fork()
     if child == 0:
         code = 1
+        signal.alarm(seconds)  # a mistake that nobody refuses would train to the end
         try:
             for number, path in ((1, out), (2, err)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -56,6 +58,7 @@ def forked(script: str, arguments: list[str], folder: Path) -> Ended:
 
 
 def assert_refused(ended: Ended, words: tuple[str, ...], code: int | None = None) -> None:
+    assert ended.code != -signal.SIGALRM, "not refused: it was still running"
     everything = ended.out + ended.err
     lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Traceback" not in everything, everything[-3000:]
@@ -163,7 +166,8 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
 def test_wrong_configurations(kind: str, tmp_path: Path) -> None:
     arguments, words = CONFIG[kind]
     own = [f"hydra.run.dir={tmp_path}/run", f"data_cache={tmp_path}"]
-    assert_refused(forked("train.py", [*arguments.split(), *own], tmp_path), words, code=2)
+    ended = forked("train.py", [*arguments.split(), *own], tmp_path, seconds=60)
+    assert_refused(ended, words, code=2)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

@@ -87,6 +87,13 @@ def test_evaluation_sees_every_row_once_on_all_ranks_together(configure: Configu
     assert set(seen.values()) == {1} and len(seen) == 4 * 32
 
 
+def test_the_last_batch_of_an_evaluation_may_be_smaller(configure: Configure) -> None:
+    (loader, *_) = data_for(configure("data.eval_batch_size=5")).val_dataloader()
+    sizes = [len(addresses(batch)) for batch in loader]
+    assert sizes == [5] * 6 + [2]
+    assert len(loader) == 7  # the trainer stops after so many
+
+
 def test_evaluation_can_be_limited(configure: Configure) -> None:
     data = data_for(configure("data.eval_rows=5"))
     rows, again = (

@@ -110,6 +110,7 @@ def test_what_is_skipped_is_decided_once(root: Path, tmp_path: Path, caplog: Any
     assert "2 of 52 rows are bad (1 missing column, 1 not JSON) and are left out" in caplog.text
     assert "line 21" in caplog.text
     assert len(first) == 50 and first[:] == run("b")[:] == run("a")[:]
+    assert run("a", most=2 / 52)[:] == first[:]  # no more than the cap
     with pytest.raises(ValueError, match=r"2 of 52.*3\.8%, more than data\.max_bad_share=0\.03"):
         run("a", most=0.03)
     with pytest.raises(ValueError, match="line 21: not JSON"):

@@ -356,6 +356,8 @@ def test_late_run_counts_from_its_own_beginning() -> None:
     assert list(late) == whole[20:32]
     late.start_at(5)
     assert list(late) == whole[25:32]
+    assert list(MicroBatchSampler(make_steps(start_step=20))) == whole[20:]
+    assert len(MicroBatchSampler(make_steps(start_step=20))) == len(whole) - 20
 
 
 def test_costs_as_arrays_and_as_function_agree() -> None:

@@ -77,8 +77,19 @@ def test_every_fault_is_counted_and_placed(tmp_path: Path) -> None:
     assert "spell out a special token and stay plain text: 1" in told(report, "note")
     code, report = look(root, "task=[text_pair]", "data.bad_rows=skip", "data.max_bad_share=0.2")
     assert code == 0 and "5 of 27 rows are bad; left out" in told(report, "warning")
+    code, report = look(
+        root, "task=[text_pair]", "data.bad_rows=skip", f"data.max_bad_share={5 / 27}"
+    )
+    assert code == 0 and "5 of 27 rows are bad; left out" in told(report, "warning")
     code, report = look(root, "task=[text_pair]", "data.bad_rows=skip")
     assert code == 1 and "18.5%, more than data.max_bad_share=0.01" in told(report, "stops")
+
+
+def test_a_split_of_bad_rows_only_would_stop_a_run(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write(root, "text_pair", train=pairs(0, 20), dev=["{", {**PAIR, "score": 7}], test=pairs(30, 5))
+    code, report = look(root, "task=[text_pair]", "data.bad_rows=skip", "data.max_bad_share=1")
+    assert code == 1 and "text_pair dev: no rows that can be used" in told(report, "stops")
 
 
 def test_pictures_are_decoded_and_compared_by_their_bytes(tmp_path: Path) -> None:
@@ -173,8 +184,8 @@ def test_counts_do_not_grow_with_the_rows() -> None:
             keys.add(i * 2**40 % 2**64, i + 1)
             scores.add(i / 200_000)
             classes.add("label", str(i))
-        lengths.add([3, 9, 9, 200])
-        assert lengths.cut == 0.75 and lengths.quantile(0.5) == 9 and scores.tenths.sum() == 200_000
+        lengths.add([3, 8, 9, 200])
+        assert lengths.cut == 0.5 and lengths.quantile(0.5) == 8 and scores.tenths.sum() == 200_000
         assert len(classes.counts) == 1001 and classes.counts["label", "…"] == 199_000
         again = keys.repeated()  # 2^40 · i repeats after 2^24, which is never reached
         return [len(keys), keys.distinct, again.rows, keys.also_in(keys).rows]

@@ -5,11 +5,12 @@ import math
 import multiprocessing as mp
 import os
 import tempfile
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 from torch import Tensor
 from torch.nn.functional import normalize
 from torchmetrics.functional.retrieval import (
@@ -41,6 +42,7 @@ from polyqwen.metrics.space import (
     space_health,
     uniformity,
 )
+from polyqwen.metrics.split import ViewMetrics
 from polyqwen.metrics.task_metrics import TaskMetrics
 from polyqwen.metrics.types import PairEmbeddings, distinct, matching_rows
 
@@ -406,6 +408,19 @@ def test_task_metrics_over_batches() -> None:
     assert len(metrics.pairs().query) == 0
 
 
+def test_ablated_views_do_not_count_in_the_score() -> None:
+    whole, spoilt = random_pairs(40, noise=0.3), random_pairs(40, noise=3.0, seed=1)
+    views = ViewMetrics({"a": TaskMetrics(scored=False), "b": TaskMetrics(scored=False)})
+    views.update(("a", "none"), whole)
+    views.update(("a", "shuffled_pictures"), spoilt)
+    views.update(("b", "none"), spoilt)
+    every = [("a", "none"), ("a", "shuffled_pictures"), ("b", "none")]
+    scalars = views.scalars("val", every)
+    first, second = scalars["val/a/recall@1"], scalars["val/b/recall@1"]
+    assert scalars["val/a/shuffled_pictures/recall@1"] == second < 0.5 < first
+    assert scalars["val/score"] == pytest.approx((first + second) / 2)
+
+
 def test_task_metrics_takes_half_precision() -> None:
     pairs = random_pairs(20)
     metrics = TaskMetrics(scored=False)
@@ -490,10 +505,33 @@ def test_bootstrap_covers_a_known_difference() -> None:
     difference, low, high = paired_bootstrap(a, b)
     assert difference == pytest.approx((a - b).mean())
     half = 1.96 * (a - b).std() / math.sqrt(400)
-    assert (low, high) == pytest.approx((difference - half, difference + half), abs=0.01)
+    _, *ends = paired_bootstrap(a, b, samples=20_000)
+    assert ends == pytest.approx([difference - half, difference + half], abs=0.001)
+    assert [low, high] == pytest.approx(ends, abs=0.002)
     assert paired_bootstrap(a, b) == (difference, low, high)
     assert paired_bootstrap(b, a).difference == -difference
     assert paired_bootstrap(a, a) == (0, 0, 0)
+
+
+def test_the_interval_of_spearmans_is_scipys() -> None:
+    generator = np.random.default_rng(0)
+    scores = generator.random(200)
+    good, bad = (scores + spread * generator.normal(size=200) for spread in (0.5, 1.0))
+
+    def spearmans(ours: Any, theirs: Any, target: Any) -> Any:
+        return spearmanr(ours, target).statistic - spearmanr(theirs, target).statistic
+
+    expected = bootstrap(
+        (good, bad, scores),
+        spearmans,
+        paired=True,
+        method="percentile",
+        vectorized=False,
+        n_resamples=2000,
+        random_state=1,
+    ).confidence_interval
+    interval = paired_bootstrap_spearman(good, bad, scores)
+    assert [interval.low, interval.high] == pytest.approx(list(expected), abs=0.01)
 
 
 def test_bootstrap_spearman() -> None:

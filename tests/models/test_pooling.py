@@ -40,6 +40,12 @@ def test_left_padding_too(pooling: type) -> None:
     assert_close(pool(padded, mask), pool(hidden, torch.ones(1, 3, dtype=torch.bool)))
 
 
+def test_attention_pooling_starts_with_normal_queries() -> None:
+    queries = AttentionPooling(500, num_queries=40, init_std=0.1).queries.detach()
+    assert float(queries.mean()) == pytest.approx(0.0, abs=0.003)
+    assert float(queries.std()) == pytest.approx(0.1, rel=0.03)
+
+
 def test_attention_pooling_by_hand() -> None:
     pool = AttentionPooling(2, num_queries=1)
     with torch.no_grad():

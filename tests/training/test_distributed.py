@@ -106,37 +106,57 @@ def classifier() -> ClassificationLoss:
 
 
 LOSSES = {**{name: case.build for name, case in CASES.items()}, "classification": classifier}
-CUTS = {"equal": (4, 3), "unequal": (6, 1), "empty": (8, 0), "all_on_the_other": (0, 6)}
+SIZES = {"equal": ([4, 4], [3, 3]), "unequal": ([6, 2], [1, 5])}
+SIZES |= {"empty": ([8, 0], [6, 0]), "all_on_the_other": ([0, 8], [6, 0])}
+# without a rank for a task in the middle, at the start and at the end; one rank with nothing
+SIZES_OF_THREE = {
+    "unequal": ([3, 1, 4], [1, 3, 2]),
+    "empty": ([5, 0, 3], [0, 4, 2]),
+    "nothing_at_all": ([2, 0, 6], [4, 0, 2]),
+    "only_the_last": ([0, 0, 8], [1, 5, 0]),
+}
+
+
+def assert_equal_to_one_process(
+    name: str, sizes_of_cases: dict[str, tuple[list[int], list[int]]]
+) -> None:
+    """Loss and mean gradient over ranks that hold ``sizes`` rows of two tasks, case by case."""
+    cases = []
+    for seed, (first, second) in enumerate(sizes_of_cases.values()):
+        world = len(first)
+        tasks = {"first": (global_batch(8, 16, seed), first)}
+        tasks["second"] = (global_batch(6, 0, seed + 100), second)
+        whole = {task: data for task, (data, _) in tasks.items()}
+        shards = [
+            {
+                task: shard(*data, slice(sum(sizes[:rank]), sum(sizes[: rank + 1])))
+                for task, (data, sizes) in tasks.items()
+            }
+            for rank in range(world)
+        ]
+        cases.append((whole, shards))
+
+    def run(rank: int) -> list[tuple[Tensor, Tensor]]:
+        return [loss_and_gradient(name, shards, rank) for _, shards in cases]
+
+    answers = on_ranks(world, run)
+    for (whole, _), *ranks in zip(cases, *answers, strict=True):
+        loss, gradient = loss_and_gradient(name, [whole], 0)
+        assert gradient.abs().max() > 1e-2  # the comparison is not vacuous
+        assert_close(ranks[0][0], loss, atol=1e-5, rtol=1e-5)
+        assert all(torch.equal(ranks[0][0], other) for other, _ in ranks)
+        mean = torch.stack([own for _, own in ranks]).mean(0)
+        assert_close(mean, gradient, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_two_ranks_equal_one_process(name: str) -> None:
-    cases = []
-    for seed, (first, second) in enumerate(CUTS.values()):
-        tasks = {"first": (global_batch(8, 5, seed), first)}
-        tasks["second"] = (global_batch(6, 0, seed + 100), second)
-        whole = {task: data for task, (data, _) in tasks.items()}
-        halves = [
-            {
-                task: shard(*data, slice(0, cut) if rank == 0 else slice(cut, len(data[1].query)))
-                for task, (data, cut) in tasks.items()
-            }
-            for rank in range(2)
-        ]
-        cases.append((whole, halves))
+    assert_equal_to_one_process(name, SIZES)
 
-    def run(rank: int) -> list[tuple[Tensor, Tensor]]:
-        return [loss_and_gradient(name, halves, rank) for _, halves in cases]
 
-    answers = on_ranks(2, run)
-    largest = 0.0
-    for (whole, _), first, second in zip(cases, *answers, strict=True):
-        loss, gradient = loss_and_gradient(name, [whole], 0)
-        largest = max(largest, float(gradient.abs().max()))
-        assert_close(first[0], loss, atol=1e-5, rtol=1e-5)
-        assert torch.equal(first[0], second[0])
-        assert_close((first[1] + second[1]) / 2, gradient, atol=1e-5, rtol=1e-5)
-    assert largest > 1e-2
+@pytest.mark.parametrize("name", ["info_nce", "triplet_given", "classification"])
+def test_three_ranks_equal_one_process(name: str) -> None:
+    assert_equal_to_one_process(name, SIZES_OF_THREE)
 
 
 def test_gathered_columns_are_those_of_the_whole_batch() -> None:

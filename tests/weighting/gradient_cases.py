@@ -24,7 +24,7 @@ from polyqwen.weighting.by_gradient.mgda import MGDA
 from polyqwen.weighting.by_gradient.nash_mtl import NashMTL
 from polyqwen.weighting.by_gradient.pcgrad import PCGrad
 from polyqwen.weighting.by_gradient.upgrad import UPGrad
-from polyqwen.weighting.gram import FullParameterGram, Graph
+from polyqwen.weighting.gram import FullParameterGram, Gram, Graph
 from polyqwen.weighting.weight_update import WeightUpdate
 
 ROOT2 = math.sqrt(2.0)
@@ -175,6 +175,19 @@ def rows_of(number: str = "every") -> Any:
 
 SEEDS = st.integers(0, 10**6)
 FEW = settings(deadline=None, max_examples=40)
+
+
+def collect(gram: Gram | None, gradients: Tensor, aim: Tensor | None = None) -> None:
+    """Has a `SharedHeadGram` collect these gradients (T, P), and that of the trusted rows (P,).
+
+    A loss ``x · g`` of one row x has the gradient g; a row of zeros is that of an absent task.
+    """
+    assert gram is not None
+    projected = torch.zeros(1, gradients.shape[1], dtype=gradients.dtype, requires_grad=True)
+    graph = Graph(torch.ones(1, 1), projected, [])
+    gram.add([(projected * row).sum() if row.any() else None for row in gradients], graph)
+    if aim is not None:
+        gram.add_trusted((projected * aim).sum(), graph)
 
 
 def trained(strategy: Weighting, gradients: Tensor, losses: Any, step: int) -> WeightUpdate:

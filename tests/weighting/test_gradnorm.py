@@ -25,6 +25,21 @@ def test_gradnorm_takes_the_papers_plain_step() -> None:
     )
 
 
+@pytest.mark.parametrize(("alpha", "signs"), [(1.0, (1, -1)), (2.0, (-1, 1))])
+def test_gradnorms_rates_are_raised_to_alpha(alpha: float, signs: tuple[int, int]) -> None:
+    """Rates .8 and 1.2: norms 11/9 and 7/3 aim at 16/9 · (.8, 1.2), but at 16/9 · (.64, 1.44)."""
+    strategy = make_gradnorm(2, alpha=alpha, lr=0.1, optimizer="sgd")
+    gradients = torch.tensor([[1.0, 0.0], [0.0, 3.0]]).double()
+    trained(strategy, gradients, [2.0, 4.0], 1)
+    assert strategy.base.tolist() == pytest.approx([11 / 9, 7 / 9])
+    update = trained(strategy, gradients, [1.6, 4.8], 2)
+    assert list(update.causes["training_rate"].values()) == pytest.approx([0.8, 1.2])
+    first, second = 11 / 9 + 0.1 * signs[0], 7 / 9 + 0.3 * signs[1]
+    assert strategy.base.tolist() == pytest.approx(
+        [2 * first / (first + second), 2 * second / (first + second)]
+    )
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_gradnorm_levels_norms_and_then_favours_the_task_that_lags(optimizer: str) -> None:
     strategy = make_gradnorm(2, alpha=1.0, lr=0.01, optimizer=optimizer)

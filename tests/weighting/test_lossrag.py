@@ -26,6 +26,7 @@ from polyqwen.weighting.lossrag.policy import Policy
 from polyqwen.weighting.lossrag.strategy import LossRAG
 from polyqwen.weighting.weight_update import WeightUpdate
 from tests.ranks import on_ranks
+from tests.weighting.gradient_cases import collect
 from tests.weighting.toy_head import ToyHead
 
 LOSSES = ("main", "helper", "harm", "aside")
@@ -48,12 +49,11 @@ def rag(losses: Sequence[str] = LOSSES, **options: Any) -> LossRAG:
 
 def told(weighting: LossRAG, step: int, harm: float = 1.0) -> WeightUpdate:
     """An update from noisy gradients; ``harm`` turns the third loss's round when it is −1."""
-    assert weighting.gram is not None
     generator = torch.Generator().manual_seed(step)
     noise = 0.2 * torch.randn(4, 3, generator=generator)
     gradients = torch.tensor(DIRECTIONS) * torch.tensor([[1.0], [1.0], [harm], [1.0]]) + noise
-    weighting.gram._sums = gradients * torch.tensor([[1.0], [10.0], [0.1], [3.0]])
-    weighting.gram._batches, weighting.gram._trusted = 1, torch.tensor(AIM)
+    scales = torch.tensor([[1.0], [10.0], [0.1], [3.0]])
+    collect(weighting.gram, gradients * scales, torch.tensor(AIM))
     weighting.observe(torch.full((4,), 2.0 - 0.01 * step), torch.full((4,), 8))
     update = weighting.update(step, torch.full((4,), 3.0 - 0.02 * step))
     assert update is not None
@@ -148,6 +148,37 @@ def test_deactivation_by_hand() -> None:
     assert not any(notes for _, notes in seen[:-1])
     assert seen[-1][1]["harm"] == "on again: agreement +0.233 ± 0.055 above 0 at 3 tests"
     assert activity.on.all()
+
+
+@pytest.mark.parametrize(("on", "signs"), [(True, (-1.0, 1.0)), (False, (1.0, -1.0))])
+def test_a_noisy_loss_stays_as_it_is(on: bool, signs: tuple[float, float]) -> None:
+    """Mean −0.1 (or +0.1 of one that is off), in looks that differ by 0.8."""
+    activity = Activity(LOSSES, anchor=0, patience=2, retest_every=1, decay=1.0)
+    activity.on[2] = on
+    for look in range(12):
+        activity.look(torch.ones(4, dtype=torch.bool))
+        sign, other = signs
+        assert not activity.judge(double(1.0, 1.0, (0.5 * sign, 0.3 * other)[look % 2], 1.0))
+    mean, error = activity.estimate()
+    assert float(mean[2]) == pytest.approx(0.1 * signs[0]) and float(error[2]) > 0.1
+    assert bool(activity.on[2]) is on
+
+
+def test_a_loss_that_is_off_goes_on_waiting_for_its_test_after_a_resume() -> None:
+    def activity() -> Activity:
+        return Activity(LOSSES, anchor=0, patience=2, retest_every=5, decay=1.0)
+
+    def look(state: Activity) -> bool:
+        looked = state.look(torch.ones(4, dtype=torch.bool))
+        state.judge(double(1.0, 1.0, -0.5, 1.0))
+        return bool(looked[2])
+
+    through = activity()
+    seen = [look(through) for _ in range(6)]
+    assert seen == [True] * 4 + [False] * 2 and not through.on[2]
+    resumed = activity()
+    resumed.load_state_dict(through.state_dict())
+    assert [look(resumed) for _ in range(4)] == [False, False, True, False]
 
 
 def test_a_loss_that_is_absent_gives_no_evidence() -> None:

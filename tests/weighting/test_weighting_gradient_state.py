@@ -144,8 +144,9 @@ def test_pcgrad_averages_over_orders() -> None:
     row = BY_NAME["PCGrad"]
     single = torch.stack([solved(make(row, 4), gradients, step) for step in range(400)])
     many = solved(make(row, 4, orders=400), gradients)
-    assert single.std(0).max() > 0.05
-    assert torch.allclose(many, single.mean(0), atol=0.1)
+    error = single.std(0) * (2 / 400) ** 0.5  # of the difference of two means of 400
+    assert error.min() > 0.01  # orders matter for every weight
+    assert ((many - single.mean(0)).abs() < 3 * error).all()
 
 
 # Refused arguments

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch.testing import assert_close
 
 from polyqwen.build.run import build
 from polyqwen.build.trainer import build_trainer
@@ -29,8 +30,7 @@ def test_trains_and_resumes(
         options.append("data.trusted_rows=4")
     through = fit(configure, tmp_path / "a", weighting=options)
     resumed = fit(configure, tmp_path / "b", weighting=options, ckpt=tmp_path / "a" / "5.ckpt")
-    for key, value in through.state.items():
-        assert torch.equal(resumed.state[key], value) or value.isnan().any(), key
+    assert_close(resumed.state, through.state, rtol=0.0, atol=0.0, equal_nan=True)
     assert resumed.losses == {i: v for i, v in through.losses.items() if i >= 5 * accumulate}
     assert all(map(torch.equal, resumed.optimizer, through.optimizer))
     base = through.state["weighting.base"]
@@ -54,7 +54,7 @@ def test_two_ranks_weigh_like_one_process(configure: Configure, tmp_path: Path, 
     assert (ours - theirs).norm() < 1e-4 * theirs.norm()
     bases = [result.state["weighting.base"] for result in (*two, one)]
     assert torch.equal(bases[0], bases[1]) and bases[0].std() > 0.01
-    assert torch.allclose(bases[0], bases[2], rtol=0.05)
+    assert torch.allclose(bases[0], bases[2], rtol=1e-4)
 
 
 class Rates(pl.Callback):
@@ -139,4 +139,4 @@ def test_calibration_on_two_ranks_is_that_of_one_process(
             [result.state[f"weighting.calibration.{name}"] for result in two],
         )
         assert torch.equal(ranks[0], ranks[1]) and bool((ours > 0).all())
-        assert torch.allclose(ranks[0].double(), ours.double(), rtol=0.05)
+        assert torch.allclose(ranks[0].double(), ours.double(), rtol=1e-4)

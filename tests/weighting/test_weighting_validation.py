@@ -19,6 +19,7 @@ from polyqwen.weighting.by_validation.nnls_match import GradientMatching
 from polyqwen.weighting.by_validation.validation import ValidationWeighting
 from polyqwen.weighting.gram import SharedHeadGram
 from polyqwen.weighting.weight_update import WeightUpdate
+from tests.weighting.gradient_cases import collect
 
 STATIC = {"a": 1.0, "b": 1.0, "c": 1.0}
 # lengths 2, 1, 4; cosines to the trusted direction (1, 0): 1, 0.6, -1
@@ -33,11 +34,8 @@ def told(
     rows: Any = (8, 8, 8),
 ) -> WeightUpdate:
     """An update from gradients as a provider would have collected them."""
-    gram = weighting.gram
-    assert gram is not None
     present = torch.tensor(rows)[:, None] > 0
-    gram._sums, gram._batches = torch.tensor(gradients) * present, 1
-    gram._trusted = torch.tensor(aim)
+    collect(weighting.gram, torch.tensor(gradients) * present, torch.tensor(aim))
     weighting.observe(torch.ones(3), torch.tensor(rows))
     update = weighting.update(1)
     assert update is not None
@@ -99,18 +97,19 @@ def test_exponentiated_gradient_by_hand() -> None:
         static=STATIC, gram=SharedHeadGram(), rate=0.5, floor=0.1, smoothing=0.0
     )
     update = told(weighting)
-    r = torch.tensor([1.0, 0.6, -1.0], dtype=torch.float64)
-    unit = torch.tensor([(1.0, 0.0), (0.6, 0.8), (-1.0, 0.0)], dtype=torch.float64)
-    p = torch.full((3,), 1 / 3, dtype=torch.float64)
-    step = p * torch.exp(0.5 * slope(p, r, unit @ unit.T))
-    expected = 0.9 * step / step.sum() + 0.1 / 3
-    assert list(update.causes["share"].values()) == near(expected.tolist())
-    assert weights(update) == near(per_share(expected.tolist()))
+    # equal shares mix to m = (0.2, 0.8 / 3), 1/3 long; slope: r / |m| − (u · m)(m · aim) / |m|³
+    slopes = (3.0 - 0.2 * 0.2 * 27, 1.8 - (1 / 3) * 0.2 * 27, -3.0 + 0.2 * 0.2 * 27)
+    assert slopes == pytest.approx((1.92, 0.0, -1.92))
+    steps = [math.exp(0.5 * value) for value in slopes]
+    expected = [0.9 * step / sum(steps) + 0.1 / 3 for step in steps]
+    assert list(update.causes["share"].values()) == near(expected)
+    assert weights(update) == near(per_share(expected))
     for _ in range(60):
         share = list(told(weighting).causes["share"].values())
     assert sum(share) == pytest.approx(1.0) and min(share) >= 0.1 / 3
+    unit = torch.tensor([(1.0, 0.0), (0.6, 0.8), (-1.0, 0.0)], dtype=torch.float64)
     mixed = torch.tensor(share, dtype=torch.float64) @ unit
-    assert float(mixed[0] / mixed.norm()) > 0.95 > float((p @ unit)[0] / (p @ unit).norm())
+    assert float(mixed[0] / mixed.norm()) > 0.95  # 0.6 for equal shares
 
 
 @settings(deadline=None, max_examples=30)
@@ -137,6 +136,16 @@ def test_news_is_smoothed_and_absent_tasks_keep_their_past() -> None:
     assert gate.agreement.tolist() == near([0.0, 0.6, -1.0])
     assert gate.norms.tolist() == near([2.0, 1.0, 4.0])
     assert "no task helps" in update.reason
+
+
+def test_one_noisy_batch_moves_little_by_default() -> None:
+    """Nine parts of the past to one of the news."""
+    gate = CosineGate(static=STATIC, gram=SharedHeadGram())
+    told(gate)
+    told(gate, gradients=((-4.0, 0.0), (0.6, 0.8), (4.0, 0.0)))
+    assert gate.agreement.tolist() == near([0.8, 0.6, -0.8])
+    assert gate.norms.tolist() == near([2.2, 1.0, 4.0])
+    assert gate.similarity[0].tolist() == near([1.0, 0.9 * 0.6 - 0.1 * 0.6, -1.0])
 
 
 @pytest.mark.parametrize("kind", [CosineGate, ExponentiatedGradient, GradientMatching])
