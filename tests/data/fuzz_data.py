@@ -97,7 +97,8 @@ def targets(seeds: Seeds) -> dict[str, Target]:
     def text(value: str) -> None:
         for own in MODES.values():
             ids = own.encode([value])[0]
-            assert len(ids) <= own.max_tokens and not own._added.intersection(ids), repr(value)
+            added = own.tokenizer.get_added_vocab().values()
+            assert len(ids) <= own.max_tokens and not set(added).intersection(ids), repr(value)
 
     def lines(rng: random.Random, folder: Path) -> None:
         task = rng.choice(list(TASKS))

@@ -102,10 +102,18 @@ def test_patches_of_one_visual_token_follow_each_other(pictures: Pictures) -> No
     assert [int(p.min()) for p in patches] == [int(p.max()) for p in patches] == list(range(8))
 
 
-def test_cache_returns_the_same_pixels_and_stays_small(pictures: Pictures) -> None:
-    names = [save(pictures, f"{i}.png", Image.new("RGB", (280, 280), (i, i, i))) for i in range(8)]
-    first = [pictures.pixels(name, (280, 280)).copy() for name in names]
-    assert pictures._used <= 2**20
-    assert pictures._used == sum(p.nbytes for p in pictures._cache.values()) > 0
-    for name, before in zip(names, first, strict=True):
-        assert (pictures.pixels(name, (280, 280)) == before).all()
+def test_cache_keeps_the_last_pictures_within_its_megabytes(pictures: Pictures) -> None:
+    """1 MiB holds 4 pictures of 280 × 280 × 3 bytes."""
+
+    def colors(names: list[str]) -> list[int]:
+        pixels = [pictures.pixels(name, (280, 280)) for name in names]
+        assert all((one == one.flat[0]).all() for one in pixels)
+        return [int(one.flat[0]) for one in pixels]
+
+    names = [save(pictures, f"{i}.png", Image.new("RGB", (280, 280), (i,) * 3)) for i in range(8)]
+    assert colors(names) == list(range(8)) == colors(names)  # also those that are read again
+    for name in names:  # what is read from the disk from now on is seen
+        save(pictures, name, Image.new("RGB", (280, 280), (99,) * 3))
+    assert colors(names[4:]) == [4, 5, 6, 7]
+    assert colors(names[:4]) == [99] * 4
+    assert colors(names[4:]) == [99] * 4
