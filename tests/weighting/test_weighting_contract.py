@@ -87,17 +87,15 @@ def test_weights_of_all_tasks_sum_to_their_number_at_every_step(name: str) -> No
 
 
 # strategies that keep more state under some option than they do by default
-STATEFUL = [
-    ("stw", "weighting.handover=4"),
-    ("stw", "weighting.interval={shortest: 1, longest: 4, move: 0.1, settle: 0.02}"),
-    ("gradnorm", "weighting.optimizer=sgd"),
+STATEFUL: list[tuple[str, tuple[str, ...]]] = [
+    ("stw", ("weighting.handover=4",)),
+    ("stw", ("weighting.interval={shortest: 1, longest: 4, move: 0.1, settle: 0.02}",)),
+    ("stw", ("weighting.fallback=calibrated", "weighting.calibration_steps=8")),
+    ("gradnorm", ("weighting.optimizer=sgd",)),
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "more"),
-    [*((name, ()) for name in STRATEGIES), *((name, (option,)) for name, option in STATEFUL)],
-)
+@pytest.mark.parametrize(("name", "more"), [*((name, ()) for name in STRATEGIES), *STATEFUL])
 def test_saved_and_loaded_into_a_fresh_object_goes_on_the_same(
     name: str, more: Sequence[str]
 ) -> None:
