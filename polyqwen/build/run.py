@@ -58,6 +58,7 @@ def build(cfg: DictConfig) -> Parts:
         prefixes=tokens.new_tokens,
         large_batch=make(cfg.large_batch) if "large_batch" in cfg else None,
         streams={name: loss.task for name, loss in further.items()},
+        negatives_from={name: task.negatives_from for name, task in tasks.items()},
     )
     return Parts(data, model)
 

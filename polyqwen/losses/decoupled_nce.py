@@ -25,7 +25,8 @@ class DecoupledNCELoss(nn.Module):
     Args:
         temperature: τ > 0, logits are cosine / τ.
         symmetric: also tell the query among all queries given the document, and average the two
-            directions. Hard negatives have no query and serve the first direction only.
+            directions. Hard negatives have no query and serve the first direction only; where
+            they are the only negatives, there is no second direction.
 
     Attributes:
         temperature: may be set from outside at any time.
@@ -47,7 +48,7 @@ class DecoupledNCELoss(nn.Module):
         logits = cosine_matrix(pairs.query, candidates(pairs)) / self.temperature  # (B, B + K)
         mask = negative_mask(pairs)  # (B, B + K)
         total, chance = _decoupled(logits, mask)
-        if self.symmetric:
+        if self.symmetric and pairs.in_batch:
             back, back_chance = _decoupled(logits[:, :rows].T, mask[:, :rows].T)
             total, chance = (total + back) / 2, (chance + back_chance) / 2
         return LossOutput(total, {"decoupled_nce": total.detach()}, chance)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
-from polyqwen.losses.similarity import candidates, cosine_matrix, mean, negative_mask
+from polyqwen.losses.similarity import candidates, cosine_matrix, mean_of_rows, negative_mask
 from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
@@ -38,7 +38,7 @@ class HardNegativeNCELoss(NonNegativeLoss):
         self.beta = checks.not_negative("beta", beta)
 
     def forward(self, pairs: Pairs) -> LossOutput:
-        """Mean over rows; a row without negatives gives 0."""
+        """Mean over rows; a row without negatives gives 0, or does not count (`mean_of_rows`)."""
         logits = cosine_matrix(pairs.query, candidates(pairs)) / self.temperature  # (B, B + K)
         mask = negative_mask(pairs)  # (B, B + K)
         contrasted = mask.any(dim=1)  # (B,)
@@ -48,8 +48,8 @@ class HardNegativeNCELoss(NonNegativeLoss):
         weighed = weighed - _logsumexp(logits * self.beta, closed) + number.log()  # (B,)
         excess = (weighed - logits.diagonal()).masked_fill(~contrasted, -math.inf)  # (B,)
         # log(e^s + Σ) − s = softplus(log Σ − s); softplus(−inf) is 0, and so is its gradient
-        total = mean(F.softplus(excess))
-        chance = mean((mask.sum(dim=1) + 1).to(logits.dtype).log())
+        total = mean_of_rows(F.softplus(excess), pairs, mask)
+        chance = mean_of_rows((mask.sum(dim=1) + 1).to(logits.dtype).log(), pairs, mask)
         return LossOutput(total, {"hard_negative_nce": total.detach()}, chance)
 
 

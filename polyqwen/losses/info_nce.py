@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from polyqwen.losses import checks
-from polyqwen.losses.similarity import candidate_mask, candidates, cosine_matrix, weighted_mean
+from polyqwen.losses.similarity import (
+    candidates,
+    cosine_matrix,
+    negative_mask,
+    weighted_mean,
+    with_positives,
+)
 from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
@@ -16,7 +22,8 @@ class InfoNCELoss(NonNegativeLoss):
         L_i = −log( exp(cos(q_i, d_i)/τ) / Σ_{c ∈ C(i)} exp(cos(q_i, c)/τ) )
 
     C(i) holds the row's own document, the other rows' documents and *all* rows' hard negatives,
-    without false negatives (see `similarity.negative_mask`).
+    without false negatives; or one of the two kinds of negatives, as the pairs' ``negatives_from``
+    says (see `similarity.negative_mask`). With "given", rows without a negative do not count.
 
     References: van den Oord et al. 2018, arXiv 1807.03748; hard negatives shared by the batch:
     Karpukhin et al. 2020, arXiv 2004.04906; both directions: Radford et al. 2021,
@@ -25,7 +32,8 @@ class InfoNCELoss(NonNegativeLoss):
     Args:
         temperature: τ > 0, logits are cosine / τ.
         symmetric: also classify the query among all queries given the document, and average the
-            two directions. Hard negatives have no query and serve the first direction only.
+            two directions. Hard negatives have no query and serve the first direction only; where
+            they are the only negatives, there is no second direction.
 
     Attributes:
         temperature: may be set from outside at any time.
@@ -49,11 +57,14 @@ class InfoNCELoss(NonNegativeLoss):
         if rows == 1 and document.shape[0] == 1:
             self._warn_once()
         logits = cosine_matrix(pairs.query, document) / self.temperature  # (B, B + K)
-        mask = candidate_mask(pairs)  # (B, B + K)
+        negatives = negative_mask(pairs)  # (B, B + K)
+        mask = with_positives(negatives)  # (B, B + K)
         weight = _row_weight(logits, row_weight)  # (B,)
+        if not pairs.in_batch:
+            weight = weight * negatives.any(dim=1)  # (B,)
 
         total, chance = _cross_entropy(logits, mask, weight)
-        if self.symmetric:
+        if self.symmetric and pairs.in_batch:
             back, back_chance = _cross_entropy(logits[:, :rows].T, mask[:, :rows].T, weight)
             total, chance = (total + back) / 2, (chance + back_chance) / 2
         return LossOutput(total, {"info_nce": total.detach()}, chance)

@@ -3,7 +3,7 @@
 from torch.nn import functional as F
 
 from polyqwen.losses import checks
-from polyqwen.losses.similarity import candidates, cosine_matrix, mean, negative_mask
+from polyqwen.losses.similarity import candidates, cosine_matrix, mean_of_rows, negative_mask
 from polyqwen.losses.types import LossOutput, NonNegativeLoss, Pairs
 
 
@@ -14,8 +14,9 @@ class SigLIPLoss(NonNegativeLoss):
 
     z is +1 for the row's own document and −1 for the negatives; C(i) leaves false negatives out
     (see `similarity.negative_mask`). No softmax couples the candidates, so a row keeps its pull
-    towards its document whatever else is in the batch, also alone. The sum is divided by the rows,
-    not by the combinations, so the level grows with the number of negatives.
+    towards its document whatever else is in the batch, also alone; only with given negatives alone
+    a row without one does not count (see `similarity.mean_of_rows`). The sum is divided by the
+    rows, not by the combinations, so the level grows with the number of negatives.
 
     Reference: Zhai et al. 2023, arXiv 2303.15343. There 1/τ = exp(t') and b are learned from
     t' = log 10 and b = −10; here both are fixed (or scheduled): a loss has no parameters. The bias
@@ -38,6 +39,8 @@ class SigLIPLoss(NonNegativeLoss):
         """Mean over rows of the sum over candidates."""
         cosine = cosine_matrix(pairs.query, candidates(pairs))  # (B, B + K)
         logits = cosine / self.temperature + self.bias  # (B, B + K)
-        negative = F.softplus(logits).masked_fill(~negative_mask(pairs), 0.0)  # (B, B + K)
-        total = mean(F.softplus(-logits.diagonal()) + negative.sum(dim=1))
+        mask = negative_mask(pairs)  # (B, B + K)
+        negative = F.softplus(logits).masked_fill(~mask, 0.0)  # (B, B + K)
+        each = F.softplus(-logits.diagonal()) + negative.sum(dim=1)  # (B,)
+        total = mean_of_rows(each, pairs, mask)
         return LossOutput(total, {"siglip": total.detach()}, total.new_zeros(()))

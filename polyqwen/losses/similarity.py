@@ -53,20 +53,27 @@ def negative_mask(pairs: Pairs) -> Tensor:
       whatever row or hard negative that document turns up again;
     * the query itself (pairs of sentences share both sides: (A, B) and (C, A)).
 
-    The own positive is thus False here; `candidate_mask` adds it back.
+    The own positive is thus False here; `with_positives` adds it back. Of the others, all count
+    with ``pairs.negatives_from`` "both", documents alone with "batch", and the negatives given for
+    row i alone with "given".
     """
     key = _candidate_keys(pairs)  # (B + K,)
     query, document = _group(pairs.query_key), _group(key)  # (B,), (B + K,)
     known = key.new_zeros(query.shape[0], key.shape[0], dtype=torch.bool)  # (B, B + K)
     known[query, document[: query.shape[0]]] = True  # by group of queries, group of documents
     known = known[query][:, document]  # (B, B + K), by row and candidate
-    return ~known & (key != pairs.query_key[:, None])  # (B, B + K)
+    mask = ~known & (key != pairs.query_key[:, None])  # (B, B + K)
+    if pairs.negatives_from == "batch":
+        mask[:, query.shape[0] :] = False
+    elif pairs.negatives_from == "given":
+        mask = mask & own_negative_mask(pairs)  # (B, B + K)
+    return mask
 
 
-def candidate_mask(pairs: Pairs) -> Tensor:
+def with_positives(negatives: Tensor) -> Tensor:
     """True where a candidate counts in a row's softmax: own positive and negatives, (B, B + K)."""
-    mask = negative_mask(pairs)  # (B, B + K)
-    return mask | torch.eye(*mask.shape, dtype=torch.bool, device=mask.device)  # (B, B + K)
+    own = torch.eye(*negatives.shape, dtype=torch.bool, device=negatives.device)  # (B, B + K)
+    return negatives | own
 
 
 def own_negative_mask(pairs: Pairs) -> Tensor:
@@ -118,6 +125,19 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 def mean(values: Tensor) -> Tensor:
     """Plain mean; zero with a graph where there are no values."""
     return values.sum() / max(values.numel(), 1)
+
+
+def mean_of_rows(values: Tensor, pairs: Pairs, negatives: Tensor) -> Tensor:
+    """Mean of a contrastive loss over the rows that count; zero with a graph where there are none.
+
+    All rows count, but with ``pairs.negatives_from`` "given" those that have a negative.
+
+    Args:
+        values: (B,).
+        pairs: the batch.
+        negatives: (B, N) bool, a row's negatives; see `negative_mask`.
+    """
+    return mean(values) if pairs.in_batch else weighted_mean(values, negatives.any(dim=1))
 
 
 def list_divergence(teacher: Tensor, student: Tensor, left_out: Tensor) -> Tensor:

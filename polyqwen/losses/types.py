@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from polyqwen.losses.negatives import NegativesFrom
+
 
 class Pairs(NamedTuple):
     """A batch of matching pairs of one task; every embedding has unit norm.
@@ -25,6 +27,8 @@ class Pairs(NamedTuple):
             the query.
         teacher_query: (B, K) unit vectors that a teacher gave the queries, or None.
         teacher_document: (B, K), the same of the documents, or None.
+        negatives_from: "batch", other rows' documents are a row's negatives; "given", those given
+            for the row; "both", other rows' documents and the given negatives of all rows.
     """
 
     query: Tensor
@@ -38,6 +42,12 @@ class Pairs(NamedTuple):
     label: Tensor | None = None
     teacher_query: Tensor | None = None
     teacher_document: Tensor | None = None
+    negatives_from: NegativesFrom = "both"
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether other rows' documents are a row's negatives, and other queries a document's."""
+        return self.negatives_from != "given"
 
     def score_for(self, loss: nn.Module) -> Tensor:
         """The similarity scores (B,); raises ValueError, naming the loss, where there are none."""

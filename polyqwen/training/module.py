@@ -12,6 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from polyqwen.data.batch import Batch, TaskBatch
+from polyqwen.losses.negatives import NegativesFrom
 from polyqwen.metrics.split import SplitMetrics, View, ViewMetrics
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.models.encoder import Encoder
@@ -53,6 +54,7 @@ class EmbeddingModule(pl.LightningModule):
             checkpoints.
         large_batch: what of a step is kept for its backward pass; None keeps all.
         streams: the name of a further loss -> the task whose pairs it reads.
+        negatives_from: task -> where its negatives come from, see `Pairs`; "both" for others.
         start_step: absolute optimizer step at which the run begins (the switch for phase 2 alone).
 
     Attributes:
@@ -78,12 +80,13 @@ class EmbeddingModule(pl.LightningModule):
         prefixes: Mapping[str, int] | None = None,
         large_batch: LargeBatch | None = None,
         streams: Mapping[str, str] | None = None,
+        negatives_from: Mapping[str, NegativesFrom] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
         self.projection = projection
-        self.step_losses = StepLosses(losses, weighting.tasks, streams or {})
+        self.step_losses = StepLosses(losses, weighting.tasks, streams or {}, negatives_from or {})
         self.losses = self.step_losses.modules
         self.streams, self.tasks = self.step_losses.streams, self.step_losses.tasks
         self.weighting = weighting

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from polyqwen.data.batch import TaskBatch
 from polyqwen.losses.candidates import available
+from polyqwen.losses.negatives import NegativesFrom
 from polyqwen.losses.types import LossOutput, Pairs
 from polyqwen.metrics.types import PairEmbeddings
 from polyqwen.models.projection import PartedProjection
@@ -76,7 +77,9 @@ def split_inputs_by_task(
     return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64), sizes, moved
 
 
-def pairs_of_task(embeddings: Tensor, rows: TaskBatch) -> Pairs:
+def pairs_of_task(
+    embeddings: Tensor, rows: TaskBatch, negatives_from: NegativesFrom = "both"
+) -> Pairs:
     """The embedded pairs of one task: its rows of the batch's (N, D) embeddings."""
     return Pairs(
         query=embeddings[rows.query],
@@ -90,6 +93,7 @@ def pairs_of_task(embeddings: Tensor, rows: TaskBatch) -> Pairs:
         label=rows.label,
         teacher_query=rows.teacher_query,
         teacher_document=rows.teacher_document,
+        negatives_from=negatives_from,
     )
 
 
@@ -117,6 +121,7 @@ class StepLosses:
         losses: name -> loss, for exactly ``order``.
         order: names of all losses as the weighting has them.
         further: the name of a further loss -> the task whose pairs it reads.
+        negatives_from: task -> where its negatives come from, see `Pairs`; "both" for others.
 
     Attributes:
         modules: the losses, in that order.
@@ -128,7 +133,11 @@ class StepLosses:
     """
 
     def __init__(
-        self, losses: Mapping[str, nn.Module], order: Sequence[str], further: Mapping[str, str]
+        self,
+        losses: Mapping[str, nn.Module],
+        order: Sequence[str],
+        further: Mapping[str, str],
+        negatives_from: Mapping[str, NegativesFrom] = {},
     ) -> None:
         tasks = tuple(name for name in order if name not in further)
         check_names("losses", losses, order)
@@ -136,6 +145,7 @@ class StepLosses:
         self.modules = nn.ModuleDict({name: losses[name] for name in order})
         self.tasks = tasks
         self.streams = {name: further.get(name, name) for name in order}
+        self.negatives_from = {task: negatives_from.get(task, "both") for task in tasks}
 
     def pairs(self, embeddings: Tensor, tasks: dict[str, TaskBatch]) -> dict[str, Pairs]:
         """Every present task's pairs of all ranks, in the order of the tasks; a collective.
@@ -146,7 +156,11 @@ class StepLosses:
         """
         if world_size() > 1:
             embeddings, tasks = gather_batch(embeddings, tasks, self.tasks)
-        return {t: pairs_of_task(embeddings, tasks[t]) for t in self.tasks if t in tasks}
+        return {
+            task: pairs_of_task(embeddings, tasks[task], self.negatives_from[task])
+            for task in self.tasks
+            if task in tasks
+        }
 
     def outputs(self, pairs: Mapping[str, Pairs]) -> dict[str, LossOutput]:
         """Every loss whose task is present with what it needs; the same ones on all ranks."""

@@ -42,49 +42,69 @@ class Case(NamedTuple):
     oracle: Callable[[Pairs], float]
     scored: bool = False
     taught: bool = False
+    contrastive: bool = False  # reads negatives
 
 
 CASES = {
-    "info_nce": Case(lambda: InfoNCELoss(0.1), lambda p: slow.info_nce(p, 0.1)),
+    "info_nce": Case(lambda: InfoNCELoss(0.1), lambda p: slow.info_nce(p, 0.1), contrastive=True),
     "info_nce_symmetric": Case(
         lambda: InfoNCELoss(0.1, symmetric=True),
-        lambda p: (slow.info_nce(p, 0.1) + slow.backward_info_nce(p, 0.1)) / 2,
+        lambda p: slow.both_ways(p, slow.info_nce(p, 0.1), slow.backward_info_nce(p, 0.1)),
+        contrastive=True,
     ),
     "score_mse": Case(ScoreMSELoss, slow.score_mse, scored=True),
     "cosine": Case(CosineLoss, slow.cosine),
     "rank": Case(PairwiseRankLoss, lambda p: slow.rank(p, 0.05), scored=True),
     "cosent": Case(CoSENTLoss, lambda p: slow.cosent(p, 0.05), scored=True),
-    "triplet": Case(TripletLoss, lambda p: slow.triplet(p, 0.2)),
+    "triplet": Case(TripletLoss, lambda p: slow.triplet(p, 0.2), contrastive=True),
     "triplet_given": Case(
-        lambda: TripletLoss(0.3, given_only=True), lambda p: slow.triplet(p, 0.3, given_only=True)
+        lambda: TripletLoss(0.3, given_only=True),
+        lambda p: slow.triplet(p, 0.3, given_only=True),
+        contrastive=True,
     ),
-    "scored_text": Case(lambda: ScoredTextLoss(0.1, 2.0, 3.0), slow.scored_text, scored=True),
+    "scored_text": Case(
+        lambda: ScoredTextLoss(0.1, 2.0, 3.0), slow.scored_text, scored=True, contrastive=True
+    ),
     "scored_text_threshold": Case(
         lambda: ScoredTextLoss(0.1, 2.0, 3.0, score_gate="threshold", score_threshold=0.5),
         lambda p: slow.scored_text(p, [float(s >= 0.5) for s in p.score]),
         scored=True,
+        contrastive=True,
     ),
     "scored_text_weight": Case(
         lambda: ScoredTextLoss(0.1, 2.0, 3.0, score_gate="weight"),
         lambda p: slow.scored_text(p, p.score.tolist()),
         scored=True,
+        contrastive=True,
     ),
     "grounded": Case(
         lambda: GroundedLoss(0.1, 1.5, 0.3),
         lambda p: slow.info_nce(p, 0.1) + 1.5 * slow.triplet(p, 0.3),
+        contrastive=True,
     ),
     "instruction": Case(
-        lambda: InstructionLoss(0.1), lambda p: slow.info_nce(p, 0.1) + slow.cosine(p)
+        lambda: InstructionLoss(0.1),
+        lambda p: slow.info_nce(p, 0.1) + slow.cosine(p),
+        contrastive=True,
     ),
-    "decoupled_nce": Case(lambda: DecoupledNCELoss(0.1), lambda p: slow.decoupled_nce(p, 0.1)),
+    "decoupled_nce": Case(
+        lambda: DecoupledNCELoss(0.1), lambda p: slow.decoupled_nce(p, 0.1), contrastive=True
+    ),
     "decoupled_nce_symmetric": Case(
         lambda: DecoupledNCELoss(0.1, symmetric=True),
-        lambda p: (slow.decoupled_nce(p, 0.1) + slow.backward_decoupled_nce(p, 0.1)) / 2,
+        lambda p: slow.both_ways(
+            p, slow.decoupled_nce(p, 0.1), slow.backward_decoupled_nce(p, 0.1)
+        ),
+        contrastive=True,
     ),
     "hard_negative_nce": Case(
-        lambda: HardNegativeNCELoss(0.2, beta=0.7), lambda p: slow.hard_negative_nce(p, 0.2, 0.7)
+        lambda: HardNegativeNCELoss(0.2, beta=0.7),
+        lambda p: slow.hard_negative_nce(p, 0.2, 0.7),
+        contrastive=True,
     ),
-    "siglip": Case(lambda: SigLIPLoss(0.2, bias=-3.0), lambda p: slow.siglip(p, 0.2, -3.0)),
+    "siglip": Case(
+        lambda: SigLIPLoss(0.2, bias=-3.0), lambda p: slow.siglip(p, 0.2, -3.0), contrastive=True
+    ),
     "angle": Case(lambda: AnglELoss(0.1), lambda p: slow.angle(p, 0.1), scored=True),
     "score_huber": Case(lambda: ScoreHuberLoss(0.2), lambda p: slow.huber(p, 0.2), scored=True),
     "pearson": Case(PearsonLoss, slow.pearson, scored=True),
@@ -99,12 +119,15 @@ CASES = {
     "alignment_linear": Case(lambda: AlignmentLoss(1.0), lambda p: slow.alignment(p, 1.0)),
     "uniformity": Case(UniformityLoss, lambda p: slow.uniformity(p, 2.0)),
     "variance": Case(lambda: VarianceLoss(1.2), lambda p: slow.variance(p, 1.2)),
-    "spread_out": Case(SpreadOutLoss, slow.spread_out),
+    "spread_out": Case(SpreadOutLoss, slow.spread_out, contrastive=True),
     "matryoshka": Case(
         lambda: MatryoshkaLoss(InfoNCELoss(0.1), dims=[2, 4], weights=[1.0, 3.0]),
         lambda p: slow.info_nce(slow.truncated(p, 2), 0.1) / 4 + slow.info_nce(p, 0.1) * 3 / 4,
+        contrastive=True,
     ),
-    "shuffled_nce": Case(lambda: ShuffledNCELoss(0.1), lambda p: slow.shuffled_nce(p, 0.1)),
+    "shuffled_nce": Case(
+        lambda: ShuffledNCELoss(0.1), lambda p: slow.shuffled_nce(p, 0.1), contrastive=True
+    ),
     "inverted_score_mse": Case(
         lambda: InvertedScoreLoss(ScoreMSELoss()),
         lambda p: slow.score_mse(p._replace(score=1 - p.score)),

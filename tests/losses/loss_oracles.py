@@ -23,7 +23,22 @@ def candidates(p: Pairs) -> list[tuple[int, Tensor, int]]:
 def negatives(p: Pairs, i: int) -> list[int]:
     query = int(p.query_key[i])
     positives = {int(d) for q, d in zip(p.query_key, p.document_key, strict=True) if q == query}
-    return [c for c, (k, _, _) in enumerate(candidates(p)) if k not in positives and k != query]
+    wanted = {"both": lambda r: True, "batch": lambda r: r == -1, "given": lambda r: r == i}
+    return [
+        c
+        for c, (k, _, given_for) in enumerate(candidates(p))
+        if k not in positives and k != query and wanted[p.negatives_from](given_for)
+    ]
+
+
+def counts(p: Pairs, i: int) -> bool:
+    """Whether a row without negatives is one of those that the mean is over."""
+    return p.negatives_from != "given" or bool(negatives(p, i))
+
+
+def both_ways(p: Pairs, forward: float, backward: float) -> float:
+    """Given negatives are documents: a document has none to be told from."""
+    return forward if p.negatives_from == "given" else (forward + backward) / 2
 
 
 def mean(values: list[float], weight: list[float] | None = None) -> float:
@@ -37,7 +52,8 @@ def info_nce(p: Pairs, tau: float, weight: list[float] | None = None) -> float:
     for i, query in enumerate(p.query):
         logits = [dot(query, found[c][1]) / tau for c in [i, *negatives(p, i)]]
         values.append(math.log(sum(map(math.exp, logits))) - logits[0])
-    return mean(values, weight)
+    weight = weight or [1.0] * len(values)
+    return mean(values, [w * counts(p, i) for i, w in enumerate(weight)])
 
 
 def backward_info_nce(p: Pairs, tau: float) -> float:
@@ -123,7 +139,8 @@ def hard_negative_nce(p: Pairs, tau: float, beta: float) -> float:
         near = [math.exp(dot(query, found[c][1]) / tau) for c in negatives(p, i)]
         spread = sum(x**beta for x in near)
         rivals = sum(len(near) * x**beta / spread * x for x in near)
-        values.append(-math.log(own / (own + rivals)))
+        if counts(p, i):
+            values.append(-math.log(own / (own + rivals)))
     return mean(values)
 
 
@@ -133,7 +150,8 @@ def siglip(p: Pairs, tau: float, bias: float) -> float:
         value = math.log(1 + math.exp(-(dot(query, p.document[i]) / tau + bias)))
         for c in negatives(p, i):
             value += math.log(1 + math.exp(dot(query, found[c][1]) / tau + bias))
-        values.append(value)
+        if counts(p, i):
+            values.append(value)
     return mean(values)
 
 
@@ -274,7 +292,7 @@ def truncated(p: Pairs, size: int) -> Pairs:
 def shuffled_nce(p: Pairs, tau: float) -> float:
     partner, weight = list(range(len(p.query))), [0.0] * len(p.query)
     for i, own in enumerate(p.document_key.tolist()):
-        wrong = [j for j in negatives(p, i) if j < len(p.query)]
+        wrong = negatives(p._replace(negatives_from="batch"), i)
         if wrong:
             partner[i] = min(wrong, key=lambda j: (int(p.document_key[j]) - own) % 2**64)
             weight[i] = 1.0

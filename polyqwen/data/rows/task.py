@@ -16,6 +16,7 @@ from polyqwen.data.rows.parse import (
     vector_of,
 )
 from polyqwen.data.rows.types import Content, Example, RowError
+from polyqwen.losses.negatives import NEGATIVES_FROM, NegativesFrom
 
 T = TypeVar("T")
 FIELDS = (
@@ -50,6 +51,9 @@ class Task:
         batch_size: rows of this task in every batch of a process; None divides ``data.batch_size``
             by share.
         visual_tokens: largest picture, in visual tokens.
+        negatives_from: what a row's document is told from: "batch", the other rows' documents (the
+            column ``negatives`` is not read); "given", the row's own negatives of that column;
+            "both", the other rows' documents and the given negatives of all rows.
         turn_question: name of the question inside a turn.
         turn_answer: name of the answer inside a turn.
         info: columns carried along for tables per group.
@@ -60,6 +64,9 @@ class Task:
         unlabelled_only: of a task that reads labels and learns none: draw only rows without a label
             of the run's tasks, instead of all.
         easy_first: in the first pass, draw rows from easy to hard: by difficulty, or by length.
+
+    Attributes:
+        read_fields: the fields whose columns are read.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class Task:
         share: float = 1.0,
         batch_size: int | None = None,
         visual_tokens: int = 768,
+        negatives_from: NegativesFrom = "both",
         turn_question: str = "question",
         turn_answer: str = "answer",
         info: tuple[str, ...] = ("lang", "source"),
@@ -91,7 +99,11 @@ class Task:
         if visual_tokens < 1:
             raise ValueError(f"a task's visual_tokens must be at least 1, got {visual_tokens}")
         _check_label("labels" in fields, label, classes, unlabelled_only)
+        _check_negatives(fields, negatives_from)
         self.fields = dict(fields)
+        self.negatives_from = negatives_from
+        unread = ("negatives",) if negatives_from == "batch" else ()
+        self.read_fields = {name: fields[name] for name in fields if name not in unread}
         self.prefix = prefix
         self.share = share
         self.batch_size = batch_size
@@ -116,6 +128,20 @@ class Task:
         """Whether the task's queries have a text."""
         return "query_text" in self.fields or "turns" in self.fields
 
+    def negatives_seen(self, rows: int, given: float) -> float:
+        """Negatives of a row in a batch, where no two contents are equal; 0 for texts with labels.
+
+        Args:
+            rows: of the task in the micro-batch, of all ranks together, >= 1.
+            given: mean number of given negatives of a row, >= 0.
+        """
+        if "labels" in self.fields:
+            return 0.0
+        in_batch = rows - 1
+        return {"batch": in_batch, "given": given, "both": in_batch + rows * given}[
+            self.negatives_from
+        ]
+
     def example(self, record: Mapping[str, Any], where: str) -> Example:
         """One record as an example.
 
@@ -123,7 +149,7 @@ class Task:
             RowError: naming the row and the column for a missing column, an empty side, a value of
                 another type or a score outside [0, 1].
         """
-        columns = {field: self._column(record, field, where) for field in self.fields}
+        columns = {field: self._column(record, field, where) for field in self.read_fields}
         if "turns" in columns:
             column = self.fields["turns"]
             texts = conversation_of(columns["turns"], self.turn_names, column, where)
@@ -178,6 +204,25 @@ class Task:
             column = self.fields.get(f"{side}_text") or self.fields.get("turns")
             raise RowError(where, "empty", f"the {side} is empty", column)
         return content
+
+
+def _check_negatives(fields: Mapping[str, str], negatives_from: str) -> None:
+    """Raises ValueError for negatives that the task's rows cannot have."""
+    if negatives_from not in NEGATIVES_FROM:
+        raise ValueError(
+            f"a task's negatives_from must be one of {', '.join(NEGATIVES_FROM)}, got "
+            f"{negatives_from!r}"
+        )
+    if negatives_from != "both" and "labels" in fields:
+        raise ValueError(
+            f"a task with labels has no documents, and negatives_from={negatives_from} says "
+            "nothing of it; leave it out"
+        )
+    if negatives_from == "given" and "negatives" not in fields:
+        raise ValueError(
+            "negatives_from=given reads the field negatives; add fields: {negatives: COLUMN}, or "
+            "choose batch"
+        )
 
 
 def _check_label(reads: bool, label: str | None, classes: Sequence[str], unlabelled: bool) -> None:

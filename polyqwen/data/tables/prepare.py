@@ -79,7 +79,7 @@ def prepare(
         VERSION,
         reader.fingerprint(),
         tokens.fingerprint(),
-        sorted(task.fields.items()),
+        sorted(task.read_fields.items()),
         task.turn_names,
         task.info,
         task.visual_tokens,

@@ -20,10 +20,12 @@ from polyqwen.data.images.images import Pictures
 from polyqwen.data.rows.bad_rows import BadRows
 from polyqwen.data.rows.sources import Source
 from polyqwen.data.rows.task import Task
+from polyqwen.data.rows.types import Reader
 from polyqwen.data.sampling.permutation import Rows
 from polyqwen.data.tables.cache import fingerprint
 from polyqwen.data.tables.dataset import OF_PICTURES, Ablation
 from polyqwen.data.tables.labels import LabelBook
+from polyqwen.data.tables.negatives import given_negatives
 from polyqwen.data.tables.prepare import prepare
 from polyqwen.data.tokens import Tokens
 
@@ -79,7 +81,8 @@ class Splits:
         """The prepared rows of a task's split.
 
         Raises:
-            ValueError: there are no rows, but for a task with a label outside of ``train``.
+            ValueError: there are no rows, but for a task with a label outside of ``train``; or no
+                row to train on has a negative, and they are the task's only ones.
         """
         if (task, split) not in self._tables:
             reader = self.source.reader(self.tasks[task].folder or task, split)
@@ -95,9 +98,20 @@ class Splits:
             table = self._tables[task, split] = self.book.stream(task, whole)
             if not len(table) and split == "train":
                 raise ValueError(f"task {task}: {reader}: {self.book.missing(task, whole)}")
+            if self.tasks[task].negatives_from == "given" and split == "train":
+                self._check_given(task, table, reader)
             if not len(table):
                 log.info("task %s has no rows in %s: it is not evaluated there", task, split)
         return self._tables[task, split]
+
+    def _check_given(self, task: str, table: Dataset, reader: Reader) -> None:
+        if not given_negatives(table):
+            column = self.tasks[task].fields["negatives"]
+            raise ValueError(
+                f"tasks.{task}.negatives_from=given, but no row of {reader} has a negative in its "
+                f"column {column!r}: give the rows some (python -m polyqwen mine finds them), or "
+                "choose both"
+            )
 
     def tables(self, split: str) -> dict[str, Dataset]:
         """The prepared rows of all tasks."""

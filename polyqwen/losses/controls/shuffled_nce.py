@@ -39,12 +39,13 @@ def wrong_partner(pairs: Pairs) -> tuple[Tensor, Tensor]:
     """The row whose document stands in for the row's own, and whether there is one: (B,), (B,).
 
     Content keys are hashes; placed on a ring, a row's partner is the first document after its own
-    that is a negative of the row. Without repeated contents that is one cycle through the batch, a
-    derangement. Two contents that are neighbours on the ring of the whole data set become partners
-    whenever they meet, so the wrong lesson is a repeated one.
+    that is a negative of the row, or would be if negatives came from the batch. Without repeated
+    contents that is one cycle through the batch, a derangement. Two contents that are neighbours on
+    the ring of the whole data set become partners whenever they meet, so the wrong lesson is a
+    repeated one.
     """
     key = pairs.document_key  # (B,)
-    wrong = negative_mask(pairs)[:, : len(key)]  # (B, B)
+    wrong = negative_mask(pairs._replace(negatives_from="batch"))[:, : len(key)]  # (B, B)
     whole = torch.iinfo(key.dtype)
     ahead = key[None, :] - key[:, None] - 1  # (B, B); wraps around as a ring does
     # Flipping the sign bit orders them as unsigned numbers do: another document is always ahead.
