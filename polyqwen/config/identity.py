@@ -8,6 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.config.nested import matching
+
 # what may differ between a run and the one that goes on with it
 OWN = ("run_dir", "ckpt_path", "resume", "resume_allow", "metadata")
 # and what has no part in the result
@@ -16,6 +18,8 @@ HARMLESS = (
     *("data.picture_cache_mb", "process_group_timeout", "callbacks.progress", "callbacks.last"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
 )
+# pattern of a key that came later -> what runs without it did; nothing new where it says the same
+CAME_LATER = {"tasks.*.negatives_from": "both"}
 PROCESSES = ("trainer.devices", "trainer.num_nodes")
 # whose other values make no other experiment: where things go, and how often one looks
 NOT_COMPARED = (
@@ -51,6 +55,7 @@ def flat_settings(cfg: Any) -> dict[str, Any]:
 def comparable_settings(cfg: Any, folder: Path) -> dict[str, Any]:
     """What makes runs equal; the run's own folder is left out of paths."""
     flat = {k: v for k, v in flat_settings(cfg).items() if k.split(".")[0] not in OWN}
+    flat = {k: v for k, v in flat.items() if v is None or v != matching(CAME_LATER, k)}
     return {k: v.replace(str(folder), "") if isinstance(v, str) else v for k, v in flat.items()}
 
 
