@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from polyqwen.data.sampling.sampler import StepSampler as StepSampler
     from polyqwen.data.sampling.shares import AdaptiveSampling as AdaptiveSampling
     from polyqwen.data.sampling.shares import BySize as BySize
+    from polyqwen.data.sampling.shares import RandomTask as RandomTask
     from polyqwen.data.sampling.shares import RoundRobin as RoundRobin
     from polyqwen.data.sampling.shares import Shares as Shares
     from polyqwen.data.tokens import Tokens as Tokens

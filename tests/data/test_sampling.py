@@ -14,7 +14,13 @@ from polyqwen.build.run import build
 from polyqwen.data.sampling.curriculum import Curriculum, staged
 from polyqwen.data.sampling.permutation import PassOrder, easy_first
 from polyqwen.data.sampling.sampler import StepSampler
-from polyqwen.data.sampling.shares import AdaptiveSampling, BySize, RoundRobin, Sampling
+from polyqwen.data.sampling.shares import (
+    AdaptiveSampling,
+    BySize,
+    RandomTask,
+    RoundRobin,
+    Sampling,
+)
 from tests.conftest import Configure
 
 ROWS = {"a": 900, "b": 100, "c": 400}
@@ -59,6 +65,39 @@ def test_round_robin_passes_over_tasks_that_are_off() -> None:
     curriculum = staged({"a": 1.0, "b": 1.0}, starts={"b": 4}, total_steps=8)
     table = RoundRobin().table(curriculum.share_table(0, 8), np.array([5, 5]))
     assert table.argmax(axis=1).tolist() == [0, 0, 0, 0, 0, 1, 0, 1]
+
+
+def test_a_random_task_takes_the_whole_step_as_often_as_its_share_says() -> None:
+    shares = np.tile([0.5, 0.0, 0.2, 0.3], (20_000, 1))
+    table = RandomTask(3).table(shares, np.ones(4, dtype=np.int64))
+    assert (table.sum(axis=1) == 1.0).all() and set(np.unique(table)) == {0.0, 1.0}
+    assert table.mean(axis=0) == pytest.approx([0.5, 0.0, 0.2, 0.3], abs=0.01)
+    after = table[1:][table[:-1, 0] == 1.0]  # independent of the step before
+    assert after.mean(axis=0) == pytest.approx([0.5, 0.0, 0.2, 0.3], abs=0.02)
+
+
+def test_what_is_drawn_follows_from_seed_and_step_alone() -> None:
+    shares, rows = np.full((60, 3), 1 / 3), np.array([9, 9, 9])
+    whole = RandomTask(0).table(shares, rows)
+    assert np.array_equal(RandomTask(0).table(shares[:20], rows), whole[:20])
+    assert not np.array_equal(RandomTask(1).table(shares, rows), whole)
+    late = shares.copy()
+    late[:30, 2] = 0.0  # a task that is not on yet: later steps stay as they are
+    table = RandomTask(0).table(late, rows)
+    assert np.array_equal(table[30:], whole[30:]) and not table[:30, 2].any()
+    names = ["abc"[task] for task in whole.argmax(axis=1)[:12]]
+    assert "".join(names) == "baaaccbcbcca"  # .637, .270, .041, .017, .813, …, as ever
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32), st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3).filter(sum))
+def test_random_tasks_never_repeat_a_row_inside_a_step(seed: int, shares: list[float]) -> None:
+    sampler = steps(RandomTask(seed), dict(zip(ROWS, shares, strict=True)), batch_rows={"b": 7})
+    for step in range(120):
+        rows = sampler.rows_of_step(step)
+        ((task, drawn),) = rows.items()
+        assert shares["abc".index(task)] > 0.0
+        assert len(set(drawn.tolist())) == len(drawn) == (7 if task == "b" else 20)
 
 
 def test_adaptive_factors_by_hand() -> None:
@@ -134,9 +173,11 @@ def test_adaptive_refuses(options: dict[str, Any], words: str) -> None:
         AdaptiveSampling(**options)
 
 
-def test_tau_below_zero_is_refused() -> None:
+def test_tau_and_seed_below_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="tau"):
         BySize(-1.0)
+    with pytest.raises(ValueError, match="seed"):
+        RandomTask(-1)
 
 
 def test_tasks_are_switched_on_at_their_steps() -> None:
@@ -200,6 +241,9 @@ def test_the_configuration_reaches_the_sampler(configure: Configure) -> None:
         {"topic": 12},
         {"intent": 12},
     ]
+    random = drawn(data_for(configure, "data/sampling=random_task", "seed=5"))
+    assert all(len(step) == 1 and sum(step.values()) == 12 for step in random)
+    assert random != drawn(data_for(configure, "data/sampling=random_task", "seed=6"))
     sizes = drawn(data_for(configure, "data/sampling=by_size", "data.sampling.tau=2.0"))
     total = sum(sizes, Counter())
     assert total["sentiment"] > total["topic"] and total["sentiment"] > total["intent"]
@@ -226,6 +270,17 @@ def test_a_window_must_be_longer_than_what_is_fetched(configure: Configure) -> N
     with pytest.raises(ValueError, match="shorter than the 6 steps"):
         data_for(configure, *options).train_dataloader()
     data_for(configure, *options, accumulate_grad_batches=2).train_dataloader()
+
+
+def test_a_run_of_random_tasks_resumes_exactly(configure: Configure, tmp_path: Path) -> None:
+    from tests.training.test_resume import assert_same, fit
+
+    through = fit(configure, tmp_path / "a", "data/sampling=random_task")
+    assert all(len(step) == 1 for step in through.rows.values())
+    for step in (3, 5):
+        ckpt = tmp_path / "a" / f"{step}.ckpt"
+        resumed = fit(configure, tmp_path / f"b{step}", "data/sampling=random_task", ckpt=ckpt)
+        assert_same(resumed, through, step)
 
 
 def test_an_adaptive_run_resumes_exactly(configure: Configure, tmp_path: Path) -> None:

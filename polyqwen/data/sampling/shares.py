@@ -13,8 +13,8 @@ Table = NDArray[np.float64]
 class Sampling(ABC):
     """Turns the curriculum's shares into those that a step is divided by.
 
-    A pure function of the shares, the tasks' sizes and, for those that learn, a table kept in the
-    checkpoint; so rows still follow from the step number alone.
+    A pure function of the shares, the tasks' sizes, a seed for those that draw and, for those that
+    learn, a table kept in the checkpoint; so rows still follow from the step number alone.
     """
 
     @abstractmethod
@@ -78,6 +78,35 @@ class RoundRobin(Sampling):
         turn = np.arange(len(shares)) % np.maximum(active.sum(axis=1), 1)  # (S,)
         place = np.cumsum(active, axis=1) - 1  # (S, T), number among the active ones
         return (active & (place == turn[:, None])).astype(np.float64)
+
+
+class RandomTask(Sampling):
+    """One task per step, drawn with p_t = share_t; each step is a batch of one task.
+
+    Step s goes to the task in whose part of [0, 1) the s-th number of a generator falls, so what is
+    drawn follows from (seed, step), with any version of NumPy.
+
+    Args:
+        seed: of the draws, >= 0.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        if seed < 0:
+            raise ValueError(f"data.sampling.seed must be >= 0, got {seed}")
+        self.seed = seed
+
+    def table(self, shares: Table, rows: NDArray[np.int64]) -> Table:
+        """See `Sampling.table`."""
+        drawn = (np.random.PCG64(self.seed).random_raw(len(shares)) >> np.uint64(11)) * 2.0**-53
+        edges = np.cumsum(shares, axis=1)  # (S, T)
+        last = edges[:, -1]
+        at = np.minimum(drawn * last, np.nextafter(last, 0.0))  # (S,), below the last edge
+        first_above = (at[:, None] < edges).argmax(axis=1)  # (S,)
+        return np.eye(shares.shape[1])[first_above] * (shares > 0.0)
+
+    def highest(self, shares: Table, rows: NDArray[np.int64]) -> Table:
+        """The whole step, wherever a task has a share."""
+        return (shares > 0.0).astype(np.float64)
 
 
 def normalised(table: Table) -> Table:
