@@ -26,17 +26,27 @@ class AttentionPooling(nn.Module):
         num_queries: k, number of learned queries, > 0 (4 in the paper).
         init_std: standard deviation of the queries at the start, >= 0; at 0 the pooling starts as
             the mean, which small random models need in order to begin.
+        gain: of the Xavier initialization of W_o, > 0; uniform within
+            ``gain · sqrt(6 / (inputs + outputs))`` (Glorot and Bengio 2010).
     """
 
-    def __init__(self, hidden_size: int, num_queries: int = 4, init_std: float = 0.02) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        num_queries: int = 4,
+        init_std: float = 0.02,
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
         if num_queries < 1:
             raise ValueError(f"pooling.num_queries must be at least 1, got {num_queries}")
         if init_std < 0:
             raise ValueError(f"pooling.init_std must not be negative, got {init_std}")
+        if not 0.0 < gain < float("inf"):
+            raise ValueError(f"pooling.gain must be a finite number > 0, got {gain}")
         self.queries = nn.Parameter(torch.randn(num_queries, hidden_size) * init_std)
         self.output = nn.Linear(num_queries * hidden_size, hidden_size)
-        nn.init.xavier_uniform_(self.output.weight)
+        nn.init.xavier_uniform_(self.output.weight, gain)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:

@@ -20,14 +20,20 @@ class ResidualProjection(nn.Module):
         input_size: H, width of the pooled vector, > 0.
         output_size: D, width of the embedding, > 0.
         alpha: starting value of the learned blend, in [0, 1].
+        gain: of the Xavier initialization of all matrices, > 0; uniform within
+            ``gain · sqrt(6 / (inputs + outputs))`` (Glorot and Bengio 2010).
     """
 
-    def __init__(self, input_size: int, output_size: int, alpha: float = 0.5) -> None:
+    def __init__(
+        self, input_size: int, output_size: int, alpha: float = 0.5, gain: float = 1.0
+    ) -> None:
         super().__init__()
         if output_size < 1:
             raise ValueError(f"projection.output_size must be at least 1, got {output_size}")
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"projection.alpha must lie in [0, 1], got {alpha}")
+        if not 0.0 < gain < float("inf"):
+            raise ValueError(f"projection.gain must be a finite number > 0, got {gain}")
         self.output_size = output_size
         self.hidden = nn.Linear(input_size, output_size)
         self.output = nn.Linear(output_size, output_size)
@@ -40,7 +46,7 @@ class ResidualProjection(nn.Module):
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight, gain=1.0)
+                nn.init.xavier_uniform_(layer.weight, gain)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 

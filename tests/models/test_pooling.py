@@ -108,12 +108,15 @@ def test_residual_projection_follows_its_formula(size: int) -> None:
     assert projection.alpha.grad is not None and projection.alpha.grad != 0
 
 
-def test_projection_starts_by_xavier_with_gain_one() -> None:
-    projection = ResidualProjection(60, 40)
-    for layer in (projection.hidden, projection.output, projection.shortcut):
-        bound = (6 / sum(layer.weight.shape)) ** 0.5
+@pytest.mark.parametrize("options", [{}, {"gain": 1.0}, {"gain": 0.5}])
+def test_projection_and_pooling_start_by_xavier_with_their_gain(options: dict[str, float]) -> None:
+    projection = ResidualProjection(60, 40, **options)
+    pooling = AttentionPooling(60, num_queries=2, **options)
+    layers = (projection.hidden, projection.output, projection.shortcut, pooling.output)
+    for layer in layers:
+        bound = options.get("gain", 1.0) * (6 / sum(layer.weight.shape)) ** 0.5
         assert 0.95 * bound < layer.weight.abs().max() <= bound
-    assert not projection.hidden.bias.any() and not projection.output.bias.any()
+        assert layer.bias is None or not layer.bias.any()
 
 
 def test_bad_sizes_are_refused() -> None:
@@ -123,4 +126,7 @@ def test_bad_sizes_are_refused() -> None:
         ResidualProjection(6, 4, alpha=1.5)
     with pytest.raises(ValueError, match="num_queries"):
         AttentionPooling(6, num_queries=0)
+    for make in (lambda: ResidualProjection(6, 4, gain=0.0), lambda: AttentionPooling(6, gain=-1)):
+        with pytest.raises(ValueError, match="gain"):
+            make()
     assert IdentityProjection(6)(torch.ones(1, 6)).shape == (1, 6)
