@@ -1,6 +1,7 @@
 """How far matching pairs stand apart, as TensorBoard histograms over the run."""
 
 import lightning.pytorch as pl
+import numpy as np
 
 from polyqwen.metrics.similarity import similarity_samples
 from polyqwen.training.callbacks.base import tensorboard_writers
@@ -10,7 +11,7 @@ from polyqwen.training.module import EmbeddingModule
 class SimilarityHistograms(pl.Callback):
     """At each validation, ``similarity/<task>/matching`` and ``…/non_matching`` of all cosines.
 
-    Takes the embeddings that the metrics were computed from. Without TensorBoard, or on another
+    Those that are not finite, of a model that diverged, are left out. Takes the embeddings that the metrics were computed from. Without TensorBoard, or on another
     rank than the first, there is nothing to do.
 
     Args:
@@ -34,7 +35,8 @@ class SimilarityHistograms(pl.Callback):
             least = pl_module.metric(task).min_score
             samples = similarity_samples(pl_module.evaluated[task], least, self.limit)
             for kind, cosines in zip(("matching", "non_matching"), samples, strict=True):
-                if not len(cosines):
+                finite = cosines[np.isfinite(cosines)]
+                if not len(finite):
                     continue
                 for writer in writers:
-                    writer.add_histogram(f"similarity/{task}/{kind}", cosines, pl_module.step)
+                    writer.add_histogram(f"similarity/{task}/{kind}", finite, pl_module.step)
