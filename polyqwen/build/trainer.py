@@ -87,7 +87,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         RankAgreement(settings),
         RunRecord(run_settings(cfg, processes), allow_data="data" in cfg.resume_allow),
         RandomState(cfg.seed),
-        DueValidation(),
+        DueValidation(_validated_steps(cfg)),
         *([WholeInEvaluation()] if cfg.trainer.strategy == "fsdp" else []),
         *(
             make_part(f"callbacks.{name}", node, **(shown if name == "dashboard" else {}))
@@ -96,6 +96,15 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         ),
         SaveWhenInterrupted(Path(cfg.run_dir) / "checkpoints"),
     ]
+
+
+def _validated_steps(cfg: DictConfig) -> list[int]:
+    """The switch and the end of a run with both phases: what forgetting is measured between."""
+    node, phases = cfg.callbacks.get("forgetting"), cfg.curriculum
+    if not node or node.task not in cfg.tasks or node.switch_step is None:
+        return []
+    inside = phases.start_step < node.switch_step < phases.total_steps
+    return [node.switch_step, phases.total_steps] if inside else []
 
 
 def check_sharding(values: Mapping[str, Any]) -> None:

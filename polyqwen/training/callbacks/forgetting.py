@@ -9,6 +9,9 @@ from polyqwen.training.module import EmbeddingModule
 class ForgettingMonitor(pl.Callback):
     """Logs how far a task's validation metric has fallen since the phase switch.
 
+    It reads validations and starts none. The trainer that `polyqwen.build.trainer` makes validates
+    at the switch and at the end (`polyqwen.training.callbacks.resume.DueValidation`).
+
     Args:
         task: the task of the first phase.
         metric: its metric, such as ``spearman``.

@@ -1,13 +1,16 @@
 """What makes a resumed run equal to one that never stopped: random states, a due validation."""
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from polyqwen.training.callbacks.base import optimizer_stepped
 from polyqwen.training.distributed import gather_objects, world_size
+from polyqwen.training.module import EmbeddingModule
 
 
 class RandomState(pl.Callback):
@@ -74,15 +77,21 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 class DueValidation(pl.Callback):
-    """Runs a validation that was due when the checkpoint was saved, before the first step.
+    """Runs validations that Lightning's interval has none for: at given steps, and after a resume.
 
     A step's checkpoint is written before its validation, or while one is broken off. Lightning
     takes it for done; what validations leave behind (best score, forgetting) would differ from a
-    run that never stopped. Place it behind `RandomState`.
+    run that never stopped. So one that was due is run before the first step. Place it behind
+    `RandomState`.
+
+    Args:
+        steps: absolute optimizer steps that end with a validation, whatever the interval.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Collection[int] = ()) -> None:
+        self.steps = frozenset(steps)
         self._validated = 0  # optimizer step of the last one that ended
+        self._interval: Any = None  # micro-batches between validations
 
     def state_dict(self) -> dict[str, int]:
         """For the checkpoint."""
@@ -98,15 +107,26 @@ class DueValidation(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validates if it is due."""
+        assert isinstance(pl_module, EmbeddingModule)
+        self._interval = trainer.val_check_batch
         loop: Any = trainer.fit_loop.epoch_loop
         batches = loop.batch_progress.current.ready
-        if (
-            not batches
-            or batches % trainer.val_check_batch
-            or self._validated == trainer.global_step
-        ):
+        due = pl_module.step in self.steps or batches % trainer.val_check_batch == 0
+        if not batches or not due or self._validated == trainer.global_step:
             return
         trainer.validating = True
         loop.val_loop.restarting = False
         loop.val_loop.run()
         trainer.training = True
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Makes the end of this micro-batch a multiple of Lightning's interval if it is due.
+
+        So the validation comes where others do, behind the step's checkpoint, and once where the
+        interval has one too.
+        """
+        assert isinstance(pl_module, EmbeddingModule)
+        due = pl_module.step + 1 in self.steps and optimizer_stepped(trainer, batch_idx)
+        trainer.val_check_batch = batch_idx + 1 if due else self._interval
