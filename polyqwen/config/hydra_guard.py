@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +16,7 @@ from polyqwen.config.composition_errors import COMPOSITION, explain
 from polyqwen.config.conf import conf_folders
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.nested import entries
+from polyqwen.config.replaced_targets import replace_targets
 
 CORE = "hydra._internal.core_plugins"
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
@@ -48,11 +50,17 @@ def guard_composition() -> None:
     """From here on, Hydra composes no configuration whose ``hydra`` node `check_hydra` refuses.
 
     Hydra sets up logging and builds its callbacks before it calls the job, so that the job's own
-    check would come too late.
+    check would come too late. A ``_target_`` of the command line begins its node anew, see
+    `replace_targets`.
     """
     plain = ConfigLoaderImpl.load_configuration
     if hasattr(plain, "guarded"):
         return
+    apply = ConfigLoaderImpl._apply_overrides_to_config
+
+    def apply_to_replaced(overrides: list[Override], cfg: DictConfig) -> None:
+        replace_targets(cfg, overrides)
+        apply(overrides, cfg)
 
     @wraps(plain)
     def guarded(*args: Any, **kwargs: Any) -> DictConfig:
@@ -64,6 +72,7 @@ def guard_composition() -> None:
 
     guarded.guarded = True  # type: ignore[attr-defined]
     ConfigLoaderImpl.load_configuration = guarded  # type: ignore[method-assign]
+    ConfigLoaderImpl._apply_overrides_to_config = staticmethod(apply_to_replaced)  # type: ignore[method-assign]
 
 
 def check_hydra(node: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import IntervalSweep
 
 from polyqwen.__main__ import command_line
 from polyqwen.config.check import check
+from polyqwen.config.hydra_guard import guard_composition
 from polyqwen.config.toplevel import CONF, schema_of
 from tests.conftest import ROOT
 from tests.docs.test_docs import PAGES
@@ -138,6 +139,7 @@ def first_of_sweeps(overrides: list[str]) -> list[str]:
 
 def configuration(name: str, overrides: list[str], folder: str | None = None) -> dict[str, Any]:
     """What the script would compose, checked as the script checks it."""
+    guard_composition()
     own = ["run_dir=there"] if name == "train" else []
     if folder is not None:
         own += [f"hydra.searchpath=['file://{ROOT / folder}']"]
