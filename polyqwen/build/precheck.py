@@ -26,6 +26,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     """
     _check_files(values)
     tasks = {name: built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
+    _check_negatives(values)
     built("curriculum", values["curriculum"], shares={n: t.share for n, t in tasks.items()})
     for key, node in values["callbacks"].items():
         if isinstance((node or {}).get("schedule"), dict):
@@ -38,6 +39,19 @@ def check_values(values: Mapping[str, Any]) -> None:
     if values["data"].get("sampling"):
         built("data.sampling", values["data"]["sampling"])
     _check_torch_parts(values)
+
+
+def _check_negatives(values: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for a loss that asks for negatives which its task does not have."""
+    for name, node in values["losses"].items():
+        where = f"tasks.{name}.negatives_from"
+        source = values["tasks"][name].get("negatives_from")
+        if source == "given" and node.get("symmetric"):
+            what = f"has no second direction with {where}=given: given negatives are documents"
+            raise ConfigError(f"losses.{name}.symmetric", what, "set it to false")
+        if source == "batch" and node.get("given_only"):
+            what = f"has nothing to take with {where}=batch"
+            raise ConfigError(f"losses.{name}.given_only", what, f"set {where}=both")
 
 
 def _check_torch_parts(values: Mapping[str, Any]) -> None:

@@ -109,6 +109,18 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
     "no validation": ("validate_every=0", ("validate_every", "at least 1")),
     "batch of none": ("data.rows_per_task.ocr=0", ("data.rows_per_task.ocr", "at least 1")),
     "rate of none": ("optimizer.head_lr=0", ("optimizer.head_lr", "above 0")),
+    "negatives of no kind": (
+        "tasks.ocr.negatives_from=mined",
+        ("tasks.ocr.negatives_from", "batch, both, given"),
+    ),
+    "second direction of given negatives": (
+        "tasks.vqa_single.negatives_from=given losses.vqa_single.symmetric=true",
+        ("losses.vqa_single.symmetric", "negatives_from=given", "set it to false"),
+    ),
+    "given negatives that are not read": (
+        "tasks.vqa_single.negatives_from=batch +losses.vqa_single.given_only=true",
+        ("losses.vqa_single.given_only", "negatives_from=batch"),
+    ),
     "negative temperature": ("losses.ocr.temperature=-1", ("losses.ocr", "temperature is -1")),
     "share of none": ("tasks.ocr.share=0", ("tasks.ocr", "share must be positive")),
     "rate limit below 1": ("weighting.rate_limit=0.5", ("weighting.rate_limit", "> 1")),
@@ -289,6 +301,14 @@ def test_bad_data(kind: str, copy: Path, tmp_path: Path) -> None:
     more = ["curriculum.total_steps=6"] if kind == "truncated picture" else []  # a whole pass
     assert_refused(forked("train.py", arguments(copy, tmp_path, *more), tmp_path), words)
     assert not list((tmp_path / "cache").rglob(f".*{TEMPORARY}"))  # nothing half-written is left
+
+
+def test_given_negatives_must_be_there_where_they_are_the_only_ones(
+    copy: Path, tmp_path: Path
+) -> None:
+    own = arguments(copy, tmp_path, "tasks.ocr.negatives_from=given")
+    words = ("tasks.ocr.negatives_from=given", "no row of", "'negatives'", "choose both")
+    assert_refused(forked("train.py", own, tmp_path), words)
 
 
 def test_bad_rows_may_be_skipped_up_to_a_cap(copy: Path, tmp_path: Path) -> None:

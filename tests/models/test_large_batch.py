@@ -30,6 +30,13 @@ MODELS = {
         "model.encoder.attention=packed",
     ],
     "qwen2_vl, dropout": [SMALL, "+model.encoder.config.text_config.attention_dropout=0.3"],
+    "qwen2_vl, given negatives": [
+        SMALL,
+        "task=[vqa_single,vqa_multi]",
+        "curriculum=single_phase",
+        "tasks.vqa_single.negatives_from=given",
+        "tasks.vqa_multi.negatives_from=given",
+    ],
     "text, dropout": [
         SMALL,
         "model=tiny_text",
