@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from polyqwen.metrics.gap_reference import HIGH, LOW
 from polyqwen.report.figure_style import task_colours
 from polyqwen.report.format_values import duration, is_number, yaml_text
 from polyqwen.report.page.charts import Charts
@@ -12,11 +13,14 @@ from polyqwen.report.sections.training import health, losses, schedules, space, 
 from polyqwen.report.sections.weights import conflicts, weights
 from polyqwen.runs.run_folder import RunFolder
 
+REFERENCE_COLOUR = "#9aa0a8"  # of what was not measured here
+
 
 def run_page(run: RunFolder) -> str:
     """The whole page, a file of its own: nothing is fetched when it is opened."""
     colours = task_colours(run.tasks)
-    charts = Charts({task: colours[task] for task in run.tasks}, run.switches)
+    grey = dict.fromkeys((LOW, HIGH), REFERENCE_COLOUR)
+    charts = Charts({task: colours[task] for task in run.tasks} | grey, run.switches)
     sections = {
         "Results": results(run),
         "Curriculum": timeline(run, charts),

@@ -6,8 +6,15 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.tensorboard import SummaryWriter
 
+from polyqwen.metrics.gap_reference import reference_gap
 from polyqwen.tensorboard.gradient_conflicts import GradientConflicts
-from polyqwen.tensorboard.layout import dashboard_layout, session_end, session_start
+from polyqwen.tensorboard.layout import (
+    PAIRED,
+    REFERENCE_GAP,
+    dashboard_layout,
+    session_end,
+    session_start,
+)
 from polyqwen.training.callbacks.base import callbacks_of, tensorboard_writers
 from polyqwen.training.callbacks.schedules import ScheduleCallback
 from polyqwen.training.callbacks.timing import Throughput
@@ -49,20 +56,28 @@ class Dashboard(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
-        """The layout, once the first step has shown which schedules there are."""
+        """The layout, once the first step has shown which schedules there are; the paper's gap."""
         assert isinstance(pl_module, EmbeddingModule)
         if self._laid_out:
             return
         self._laid_out = True
+        kinds = _kinds(pl_module)
+        paired = any(kind in PAIRED for kind in kinds.values())
+        last = pl_module.start_step + trainer.max_steps
+        reference = reference_gap(pl_module.start_step, last) if paired else {}
         layout = dashboard_layout(
-            _kinds(pl_module),
+            kinds,
             _schedules(trainer),
             gradients=pl_module.weighting.gram is not None,
             conflicts=_has(trainer, GradientConflicts),
             throughput=_has(trainer, Throughput),
+            reference=reference,
         )
         for writer in tensorboard_writers(trainer):
             writer.add_custom_scalars(layout)
+            for name, (steps, values) in reference.items():
+                for step, value in zip(steps, values, strict=True):
+                    writer.add_scalar(REFERENCE_GAP.format(name), value, step)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The end of a run; the test of the untrained model comes before the first step."""

@@ -9,8 +9,13 @@ Chart = tuple[str, list[str]]  # a kind, and regular expressions of tags
 Layout = dict[str, dict[str, Chart]]
 HyperParameters = Mapping[str, bool | int | float | str]
 
+GAPS = {  # matching − non-matching cosine
+    "gap of training batches, and the paper's": "train/gap/{}",
+    "gap of validation rows, and the paper's": "val/{}/gap",
+}
+REFERENCE_GAP = "reference/gap/{}"  # by the names of `polyqwen.metrics.gap_reference`
+PAIRED = ("pairs", "scored")
 SPACE = {
-    "gap: matching − non-matching cosine": "val/{}/gap",
     "effect size of the gap": "val/{}/gap_effect",
     "alignment (low is good)": "space/{}/alignment",
     "uniformity (low is good)": "space/{}/uniformity",
@@ -33,6 +38,7 @@ def dashboard_layout(
     gradients: bool = False,
     conflicts: bool = False,
     throughput: bool = False,
+    reference: Iterable[str] = (),
 ) -> Layout:
     """The layout for `SummaryWriter.add_custom_scalars`: category → chart → tags.
 
@@ -45,10 +51,12 @@ def dashboard_layout(
         gradients: whether the weighting compares the tasks' gradients.
         conflicts: whether ``gradient/cosine/<task>/<task>`` is logged.
         throughput: whether ``throughput/…`` is.
+        reference: lines of ``reference/gap/…``, drawn beside the measured gaps.
     """
+    reference = list(reference)
     compared = GRADIENTS if gradients else {}
     tasks = list(kinds)
-    paired = [task for task, kind in kinds.items() if kind in ("pairs", "scored")]
+    paired = [task for task, kind in kinds.items() if kind in PAIRED]
     scored, labels = ([t for t, k in kinds.items() if k == kind] for kind in ("scored", "labels"))
     layout: Layout = {
         "task weights": {
@@ -63,10 +71,12 @@ def dashboard_layout(
         },
         "embedding space": {
             title: _chart(tag, tasks if tag in OF_TEXTS else paired)
-            for title, tag in SPACE.items()
+            for title, tag in (GAPS | SPACE if paired else SPACE).items()
             if paired or tag in OF_TEXTS
         },
     }
+    for title in GAPS if paired else ():
+        layout["embedding space"][title][1].extend(_chart(REFERENCE_GAP, reference)[1])
     if paired:
         layout["retrieval, validation"] = {
             title: _chart(f"val/{{}}/{metric}", paired) for title, metric in RETRIEVAL.items()

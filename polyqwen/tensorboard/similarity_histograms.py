@@ -11,8 +11,9 @@ from polyqwen.training.module import EmbeddingModule
 class SimilarityHistograms(pl.Callback):
     """At each validation, ``similarity/<task>/matching`` and ``…/non_matching`` of all cosines.
 
-    Those that are not finite, of a model that diverged, are left out. Takes the embeddings that the metrics were computed from. Without TensorBoard, or on another
-    rank than the first, there is nothing to do.
+    Those that are not finite, of a model that diverged, are left out. Takes the embeddings that the
+    metrics were computed from. Without TensorBoard, or on another rank than the first, there is
+    nothing to do.
 
     Args:
         limit: cosines of either kind and task, drawn at random where there are more, >= 1.

@@ -114,6 +114,23 @@ def page_of(folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_papers_gap_lies_beside_the_measured_one(run: Path) -> None:
+    charts = re.search(r'id="charts">(.*?)</script>', page_of(run), re.S)
+    assert charts is not None
+    specs = [spec for spec in json.loads(charts[1]).values() if "gap (cosine)" in spec["title"]]
+    specs += [s for s in json.loads(charts[1]).values() if "of training batches" in s["title"]]
+    assert len(specs) == 2  # of validation rows, of training batches
+    for spec in specs:
+        lines = {line["name"]: line for line in spec["series"]}
+        assert "text_pair" in lines
+        low, high = lines["paper_5.1_low"], lines["paper_5.1_high"]
+        assert low["colour"] == high["colour"] == "#9aa0a8"
+        measured = [x for name, line in lines.items() if "paper" not in name for x in line["x"]]
+        assert (low["x"][0], low["x"][-1]) == (min(measured), max(measured))
+        assert low["y"][-1] == pytest.approx(0.01 + 0.06 * max(measured) / 120, rel=1e-3)
+    assert "viPolyQwen paper (5.1)" in " ".join(Reader(page_of(run)).texts)
+
+
 def test_the_page_holds_every_number_of_the_results(run: Path) -> None:
     seen = Reader(page_of(run)).texts
     results = json.loads((run / "results.json").read_text())

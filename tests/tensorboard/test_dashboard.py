@@ -103,6 +103,22 @@ def test_every_pattern_of_the_layout_finds_a_logged_scalar(run: dict[str, Any]) 
     assert rates and schedules - rates == set(charts) & schedules
 
 
+def test_the_papers_gap_lies_beside_the_measured_one(run: dict[str, Any]) -> None:
+    found: EventAccumulator = run["found"]
+    logged = {tag for tag in found.Tags()["scalars"] if tag.startswith("reference/gap/")}
+    assert logged == {"reference/gap/paper_5.1_low", "reference/gap/paper_5.1_high"}
+    (first, last) = found.Scalars("reference/gap/paper_5.1_low")
+    assert (first.step, first.value) == (0, pytest.approx(0.01)) and last.step == 4
+    layout = dashboard_layout({"a": "pairs"}, reference=["paper_5.1_low"])["embedding space"]
+    for title, measured in (("training batches", "train/gap/a"), ("validation rows", "val/a/gap")):
+        patterns = layout[f"gap of {title}, and the paper's"][1]
+        for tag in (measured, "reference/gap/paper_5.1_low"):
+            assert [p for p in patterns if re.match(p, tag)], tag
+    assert not [
+        title for title in dashboard_layout({"a": "labels"})["embedding space"] if "gap" in title
+    ]
+
+
 def test_patterns_are_anchored_and_escaped() -> None:
     layout = dashboard_layout({"a.b": "pairs", "a": "scored"}, ["lr_head", "temperature"])
     (dotted, plain) = layout["losses"]["all tasks"][1]

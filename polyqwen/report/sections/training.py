@@ -1,7 +1,9 @@
 """Losses and their parts, validation metrics, the embedding space, schedules, speed, health."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from polyqwen.metrics.gap_reference import reference_gap
 from polyqwen.report.curves import LABELS, in_order
 from polyqwen.report.page.charts import Chart, Charts, drawn
 from polyqwen.runs.history import Series, by_metric, by_task
@@ -15,6 +17,7 @@ HINTS = {
     "alignment": "low is good",
     "forgetting": "since the phase switch; below 0 it gained",
 }
+REFERENCE = "grey: what the viPolyQwen paper (5.1) calls healthy up to step 2000"
 
 
 def losses(run: RunFolder, charts: Charts) -> dict[str, list[Chart]] | None:
@@ -58,17 +61,28 @@ def validation(run: RunFolder, charts: Charts) -> list[Chart]:
 
 def space(run: RunFolder, charts: Charts) -> list[Chart]:
     """What the embeddings look like as a cloud."""
-    return _metrics(run, charts, "space")
+    gaps = with_reference(by_task(run.history, "train/gap"))
+    title = "Similarity gap of training batches (cosine)"
+    first = charts.lines(title, gaps, f"{HINTS['gap']}; {REFERENCE}", smooth=True)
+    return [*drawn([first]), *_metrics(run, charts, "space")]
+
+
+def with_reference(gaps: Mapping[str, Series]) -> dict[str, Series]:
+    """Measured gaps and the paper's, over the steps that were measured; nothing without any."""
+    steps = [step for series in gaps.values() for step in series.steps]
+    reference = reference_gap(min(steps), max(steps)) if steps else {}
+    return dict(gaps) | {name: Series(*line) for name, line in reference.items()}
 
 
 def _metrics(run: RunFolder, charts: Charts, prefix: str) -> list[Chart]:
     metrics = by_metric(run.history, prefix)
     score = _one(run, f"{prefix}/score", "score")
     figures = [charts.lines("Score, mean of tasks", score)]
-    figures += [
-        charts.lines(LABELS.get(name, name), metrics[name], HINTS.get(name, ""))
-        for name in in_order(metrics)
-    ]
+    for name in in_order(metrics):
+        lines, hint = metrics[name], HINTS.get(name, "")
+        if name == "gap":
+            lines, hint = with_reference(lines), f"{hint}; {REFERENCE}"
+        figures.append(charts.lines(LABELS.get(name, name), lines, hint))
     return drawn(figures)
 
 
