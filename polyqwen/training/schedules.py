@@ -8,7 +8,9 @@ run reads what an uninterrupted one would have read.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal, get_args
 
+DecayShape = Literal["linear", "step", "cosine"]
 Points = Sequence[tuple[int, float]]
 
 
@@ -94,27 +96,40 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float =
     return cosine(step - warmup_steps, 1.0, final, total_steps - warmup_steps)
 
 
-def decay_from_switch(step: int, switch_step: int | None, factor: float, boost_steps: int) -> float:
-    """Boost of a task at a phase switch: ``factor`` there, back to 1 over ``boost_steps``.
+def decay_from_switch(
+    step: int,
+    switch_step: int | None,
+    factor: float,
+    boost_steps: int,
+    shape: DecayShape = "linear",
+) -> float:
+    """Boost of a task at a phase switch: ``factor`` there, 1 from ``boost_steps`` later on.
 
-    ``1 + (factor - 1) · max(0, 1 - (step - switch_step) / boost_steps)`` from the switch on,
-    1 before it.
+    In between, with x = (step - switch_step) / boost_steps: "linear" goes down on a straight line,
+    ``1 + (factor - 1) · (1 - x)``; "cosine" on half a cosine, ``1 + (factor - 1) · (1 + cos πx) /
+    2``; "step" stays at ``factor``. Before the switch it is 1.
 
     Args:
         step: absolute optimizer step.
         switch_step: first step of the new phase; None (no switch) gives 1 at every step.
         factor: value at the switch, > 0; 1 is no boost.
         boost_steps: steps until the boost is gone, >= 0; 0 is no boost.
+        shape: of the way back, "linear", "step" or "cosine".
 
     Raises:
-        ValueError: ``factor`` or ``boost_steps`` is out of range.
+        ValueError: ``factor``, ``boost_steps`` or ``shape`` is out of range.
     """
     if factor <= 0.0:
         raise ValueError(f"factor must be > 0, got {factor}; use 1.0 for no boost")
+    if shape not in get_args(DecayShape):
+        raise ValueError(f"shape must be one of {get_args(DecayShape)}, got {shape!r}")
     if switch_step is None or step < switch_step:
         _progress(0, boost_steps)
         return 1.0
-    return linear(step - switch_step, factor, 1.0, boost_steps)
+    if shape == "step":
+        return factor if _progress(step - switch_step, boost_steps) < 1.0 else 1.0
+    way = cosine if shape == "cosine" else linear
+    return way(step - switch_step, factor, 1.0, boost_steps)
 
 
 def _progress(step: int, steps: int) -> float:

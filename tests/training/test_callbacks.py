@@ -76,6 +76,19 @@ def test_schedules_act_in_their_step(configure: Configure) -> None:
     assert seen[7]["temperature"] == 0.07 and seen[7]["clip"] == 5.0
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [("step", [2.0, 2.0, 2.0, 1.0]), ("cosine", [2.0, 1.75, 1.25, 1.0])],
+)
+def test_the_boost_has_the_shape_that_is_asked_for(
+    configure: Configure, shape: str, expected: list[float]
+) -> None:
+    recorder = Recorder()
+    boost = ("callbacks.boost.boost_steps=3", f"callbacks.boost.shape={shape}")
+    fit(configure(*QUIET, *SHORT, *boost), recorder)
+    assert [s["boost"] for s in recorder.seen] == pytest.approx([1.0] * 4 + expected)
+
+
 def test_phase_two_alone_reads_the_absolute_step(configure: Configure, tmp_path: Path) -> None:
     recorder = Recorder()
     short = ("curriculum.total_steps=8", "curriculum.switch_step=4", "validate_every=2")

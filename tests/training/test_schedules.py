@@ -85,3 +85,22 @@ def test_learning_rate_rises_then_falls(warmup: int, rest: int) -> None:
 def test_refuses(call: Callable[[], float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"),
+    [
+        ("linear", {1999: 1.0, 2000: 2.0, 2125: 1.75, 2250: 1.5, 2499: 1.002, 2500: 1.0}),
+        ("step", {1999: 1.0, 2000: 2.0, 2125: 2.0, 2250: 2.0, 2499: 2.0, 2500: 1.0}),
+        ("cosine", {1999: 1.0, 2000: 2.0, 2125: 1.5 + math.sqrt(0.125), 2250: 1.5, 2500: 1.0}),
+    ],
+)
+def test_a_boost_goes_back_in_its_shape(
+    shape: schedules.DecayShape, values: dict[int, float]
+) -> None:
+    for step, value in values.items():
+        boost = schedules.decay_from_switch(step, 2000, 2.0, 500, shape)
+        assert boost == pytest.approx(value, abs=1e-12)
+    assert schedules.decay_from_switch(5, 5, 2.0, 0, shape) == 1.0
+    with pytest.raises(ValueError, match="square"):
+        schedules.decay_from_switch(0, 5, 2.0, 10, "square")  # type: ignore[arg-type]

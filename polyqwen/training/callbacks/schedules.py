@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from polyqwen.training.module import EmbeddingModule
-from polyqwen.training.schedules import decay_from_switch
+from polyqwen.training.schedules import DecayShape, decay_from_switch
 
 log = logging.getLogger(__name__)
 Schedule = Callable[[int], float]
@@ -97,19 +97,27 @@ class TaskBoost(ScheduleCallback):
         switch_step: absolute optimizer step of the switch; None for no switch.
         factor: at the switch, > 0.
         boost_steps: optimizer steps until it is back at 1, >= 0.
+        shape: of the way back: "linear", "cosine", or "step" for ``factor`` until the last step.
     """
 
     def __init__(
-        self, task: str, switch_step: int | None, factor: float = 2.0, boost_steps: int = 500
+        self,
+        task: str,
+        switch_step: int | None,
+        factor: float = 2.0,
+        boost_steps: int = 500,
+        shape: DecayShape = "linear",
     ) -> None:
-        decay_from_switch(0, switch_step, factor, boost_steps)  # checks the ranges
+        decay_from_switch(0, switch_step, factor, boost_steps, shape)  # checks the ranges
         self.task, self.switch_step = task, switch_step
-        self.factor, self.boost_steps = factor, boost_steps
+        self.factor, self.boost_steps, self.shape = factor, boost_steps, shape
 
     def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
         """Sets this step's value."""
         if self.task not in module.boost:
             return {}
-        value = decay_from_switch(module.step, self.switch_step, self.factor, self.boost_steps)
+        value = decay_from_switch(
+            module.step, self.switch_step, self.factor, self.boost_steps, self.shape
+        )
         module.boost[self.task] = value
         return {f"schedule/boost_{self.task}": value}
