@@ -28,7 +28,7 @@ fit is refused before training.
 ORDER = (
     *("model", "data", "task", "curriculum", "library", "widths", "weighting", "large_batch"),
     "optimizer",
-    *("callbacks", "trainer", "logger", "experiment", "hparams_search", "study"),
+    *("callbacks", "trainer", "logger", "experiment", "hparams_search", "eval", "study"),
 )
 Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -34,6 +34,7 @@ def check(cfg: DictConfig, schema: Schema) -> dict[str, Any]:
         ConfigError: for the first mistake found.
     """
     check_keys([str(key) for key in cfg], schema)
+    _check_eval_steps(cfg)
     values = resolved(cfg)
     check_texts(values)
     check_types(values, schema)
@@ -148,6 +149,9 @@ def _check_tasks(values: Mapping[str, Any], known: Sequence[str]) -> None:
     alpha = values["weighting"].get("alpha")  # a number in some strategies
     for name in alpha if isinstance(alpha, dict) else ():
         _check_task(f"weighting.alpha.{name}", name, (*known, *weighed))
+    beta = values["weighting"].get("beta")  # likewise
+    for name in (beta.get("tasks") or ()) if isinstance(beta, dict) else ():
+        _check_task("weighting.beta.tasks", name, (*known, *weighed))
     for where, name in _named(values):
         _check_task(where, name, known)
     folders = [node["folder"] for node in values["tasks"].values() if node.get("folder")]
@@ -174,6 +178,16 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _check_task(where: str, name: Any, known: Sequence[str]) -> None:
     if name not in known:
         raise ConfigError(where, f"there is no task {name!r}", suggest(str(name), set(known)))
+
+
+def _check_eval_steps(cfg: DictConfig) -> None:
+    """Keys that follow ``eval_steps`` need its value."""
+    if cfg.get("eval_steps") is not None:
+        return
+    plain = flat_settings(OmegaConf.to_container(cfg, resolve=False))
+    if following := [key for key, value in plain.items() if value == "${eval_steps}"]:
+        what = f"has no value yet, and {', '.join(following)} follow it"
+        raise ConfigError("eval_steps", what, "give eval_steps=…, or leave out eval=tied")
 
 
 def _check_steps(curriculum: Mapping[str, Any]) -> None:

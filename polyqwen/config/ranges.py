@@ -12,7 +12,7 @@ from polyqwen.config.errors import ConfigError, suggest
 from polyqwen.config.nested import entries, matching
 
 AT_LEAST_1 = (  # patterns of keys
-    *("validate_every", "gallery_rows", "data.batch_size", "data.rows_per_task"),
+    *("validate_every", "eval_steps", "gallery_rows", "data.batch_size", "data.rows_per_task"),
     *("data.rows_per_task.*", "data.eval_batch_size", "data.eval_rows", "data.chunk_tokens"),
     *("data.pad_to_multiple", "data.min_visual_tokens", "data.max_visual_tokens"),
     *("data.source.train_rows", "data.source.eval_rows", "tasks.*.visual_tokens"),

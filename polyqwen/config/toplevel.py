@@ -12,9 +12,15 @@ from polyqwen.config.conf import CONF as CONF
 from polyqwen.config.errors import ConfigError, suggest
 
 FREE = "metadata"  # the one node in which any key is welcome
-GLOBAL = ("experiment", "task", "hparams_search")  # groups whose files say "@package _global_"
+GLOBAL = (
+    "experiment",
+    "task",
+    "hparams_search",
+    "eval",
+)  # groups whose files say "@package _global_"
 STUDY = "study"
 OPTIONAL = (STUDY, "library", "widths")  # groups that may be absent
+COUNTS = ("eval_steps",)  # null, or a whole number; a null of the file else stands for a path
 BY_TASK = ("tasks", "losses", "metrics")  # tables that the task files fill
 
 
@@ -75,6 +81,8 @@ def check_types(values: Mapping[str, Any], schema: Schema) -> None:
     for key, default in schema.defaults.items():
         if key == "ablations":
             _check_ablations(values[key])
+        elif key in COUNTS:
+            check_value(values[key], (Annotation("int"), Annotation("none")), key)
         elif key != FREE:
             _check_like(values[key], default, key)
 

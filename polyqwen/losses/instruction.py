@@ -8,8 +8,8 @@ from polyqwen.losses.types import LossOutput, Pairs
 class InstructionLoss(InfoNCEBasedLoss):
     """L = InfoNCE(τ) + mean_i (1 − cos(q_i, d_i)).
 
-    The fifth task of the dynamic task weighting report, which names the two terms and no weights;
-    we add them as they are.
+    For the fifth task of the dynamic task weighting report, which does not say how its loss is
+    made. The two terms and their equal weights are ours.
 
     Args:
         temperature: τ > 0 of InfoNCE.

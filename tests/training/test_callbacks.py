@@ -76,6 +76,19 @@ def test_schedules_act_in_their_step(configure: Configure) -> None:
     assert seen[7]["temperature"] == 0.07 and seen[7]["clip"] == 5.0
 
 
+def test_one_key_ties_evaluation_logging_and_weight_updates(
+    configure: Configure, tmp_path: Path
+) -> None:
+    quiet = [option for option in QUIET if "step_log" not in option]
+    phases = ("curriculum.total_steps=12", "curriculum.switch_step=2")
+    cfg = configure(*quiet, *phases, "eval=tied", "eval_steps=5", "data.eval_rows=8")
+    _, parts = fit(cfg)
+    assert parts.model.weighting.eval_steps == cfg.validate_every == 5
+    rows = logged(tmp_path)
+    for key in ("val/score", "train/loss", "weighting/base/ocr"):
+        assert [row["step"] for row in rows if key in row] == ["5", "10"], key
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [("step", [2.0, 2.0, 2.0, 1.0]), ("cosine", [2.0, 1.75, 1.25, 1.0])],
