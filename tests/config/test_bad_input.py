@@ -109,7 +109,7 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
     "no validation": ("validate_every=0", ("validate_every", "at least 1")),
     "tied evaluation without its steps": ("eval=tied", ("eval_steps", "validate_every", "give")),
     "text for eval_steps": ("eval=tied eval_steps=often", ("eval_steps", "a whole number")),
-    "no eval_steps": ("eval=tied eval_steps=0", ("eval_steps", "at least 1")),
+    "no eval_steps": ("eval=tied eval_steps=0", ("at least 1", "eval/tied.yaml")),
     "group for a key": ("+eval.every=5", ("eval", "is a group, not a key")),
     "unknown mode of beta": ("weighting.beta.mode=both", ("weighting.beta.mode", "learning_rate")),
     "beta on nothing": (
