@@ -25,6 +25,7 @@ class Words(NamedTuple):
         warnings: runs that do not count, and why.
         notes: how the numbers are made.
         settings: variant -> the overrides that make it.
+        common: overrides of all variants: the study's, then those of its command line.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Words(NamedTuple):
     warnings: Sequence[str]
     notes: Sequence[str]
     settings: Mapping[str, str]
+    common: str
 
 
 class Comparison(NamedTuple):
@@ -129,7 +131,14 @@ def _words(
             row.name: " ".join(planned.get(row.name) or _settings(variants[row.name][0]))
             for row in board.rows
         },
+        common=" ".join([*manifest.get("common", []), *_given(manifest)]),
     )
+
+
+def _given(manifest: dict[str, Any]) -> list[str]:
+    """Overrides of the study's command line that hold for its runs."""
+    given = [str(override) for override in manifest.get("given", [])]
+    return [override for override in given if not override.lstrip("+~").startswith("study")]
 
 
 def _settings(run: RunFolder) -> list[str]:
