@@ -15,6 +15,7 @@ from polyqwen.app.commands import (
     export,
     mine,
     new_task,
+    plan,
     policy,
     report,
     search,
@@ -25,7 +26,7 @@ from polyqwen.app.commands import (
 
 COMMANDS = (
     *(tokenizer, compare, policy, choices, validate, report, doctor),
-    *(new_task, split, mine, embed, search, export),
+    *(plan, new_task, split, mine, embed, search, export),
 )
 JOBS = {
     "train": "train an embedding model: experiment=NAME key=value …",

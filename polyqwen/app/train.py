@@ -10,15 +10,20 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.app.console import console, quiet_lightning
-from polyqwen.app.report import write_after_training
-from polyqwen.atomic_files import sweep, write_text
+from polyqwen.app.report import short, write_after_training
+from polyqwen.atomic_files import sweep, write_json, write_text
+from polyqwen.build.plan.make import make_plan
+from polyqwen.build.plan.types import plain
 from polyqwen.build.run import build
 from polyqwen.build.trainer import build_trainer
 from polyqwen.checkpoints.callbacks.keep import save_last
 from polyqwen.checkpoints.sidecar import read_sidecar
+from polyqwen.data.tables.splits import Splits
 from polyqwen.data.tables.statistics import statistics_table, task_statistics
+from polyqwen.report.plan import print_plan
 from polyqwen.report.results_table import results_table
 from polyqwen.runs.history import METRICS, carry_over
+from polyqwen.runs.run_folder import PLAN_FILE
 from polyqwen.runs.scores import Results, results_of
 from polyqwen.runs.weights import load_weights
 from polyqwen.training.callbacks.base import callbacks_of
@@ -47,6 +52,7 @@ def train(cfg: DictConfig) -> Results:
         data.prepare_data()
         labels = {name: task.label for name, task in data.tasks.items()}
         console().print(statistics_table(task_statistics(data.splits.tables("train"), labels)))
+        _plan(cfg, data.splits)
 
     untrained: Results = {}
     if cfg.baseline:
@@ -75,6 +81,16 @@ def train(cfg: DictConfig) -> Results:
             )
         console().print(f"run: {cfg.run_dir}")
     return trained
+
+
+def _plan(cfg: DictConfig, splits: Splits) -> None:
+    """Prints what the run will do and keeps it for the page; never the reason for a failure."""
+    try:
+        plan = plain(make_plan(cfg, splits))
+        write_json(Path(cfg.run_dir) / PLAN_FILE, plan)
+        print_plan(plan, console())
+    except Exception as error:  # whatever it is, the run itself refuses what it cannot do
+        log.warning("no plan was made: %s: %s", type(error).__name__, short(error))
 
 
 def _carry_over(trainer: pl.Trainer, checkpoint: Path) -> None:

@@ -1,5 +1,6 @@
 """Data and model of a run, from its configuration."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
@@ -32,22 +33,12 @@ def build(cfg: DictConfig) -> Parts:
     data = make_part(
         *("data", cfg.data), tasks=tasks, tokens=tokens, curriculum=curriculum, separate=separate
     )
-    further = further_losses(values)
-    size = projection.output_size
-    losses: dict[str, Any] = {
-        str(name): make_part(f"losses.{name}", node, embedding_size=size)
-        for name, node in cfg.losses.items()
-    }
-    widths = values.get("widths") or {}  # of the embeddings, for losses and metrics of pairs
-    dims = {"dims": list(widths["dims"])} if "dims" in widths else {}
-    paired = [str(name) for name, m in cfg.metrics.items() if dims and takes(m["_target_"], "dims")]
-    losses |= {name: make(cfg.widths)(losses[name]) for name in paired}
-    losses |= {name: make(cfg.library[loss.candidate]) for name, loss in further.items()}
+    dims, paired = _widths(values)
     model = EmbeddingModule(
         encoder,
         pooling,
         projection,
-        losses=losses,
+        losses=build_losses(cfg, projection.output_size),
         weighting=make(weighting_node(values)),
         metrics={
             str(name): make(node, **(dims if name in paired else {}))
@@ -57,10 +48,36 @@ def build(cfg: DictConfig) -> Parts:
         start_step=curriculum.start_step,
         prefixes=tokens.new_tokens,
         large_batch=make(cfg.large_batch) if "large_batch" in cfg else None,
-        streams={name: loss.task for name, loss in further.items()},
+        streams={name: loss.task for name, loss in further_losses(values).items()},
         negatives_from={name: task.negatives_from for name, task in tasks.items()},
     )
     return Parts(data, model)
+
+
+def build_losses(cfg: DictConfig, size: int) -> dict[str, Any]:
+    """The losses by name: each task's own, at its widths, and those of a library.
+
+    Args:
+        cfg: the configuration.
+        size: D of the embeddings.
+    """
+    values = resolved(cfg)
+    losses: dict[str, Any] = {
+        str(name): make_part(f"losses.{name}", node, embedding_size=size)
+        for name, node in cfg.losses.items()
+    }
+    losses |= {name: make(cfg.widths)(losses[name]) for name in _widths(values)[1]}
+    further = further_losses(values).items()
+    return losses | {name: make(cfg.library[loss.candidate]) for name, loss in further}
+
+
+def _widths(values: Mapping[str, Any]) -> tuple[dict[str, list[int]], list[str]]:
+    """Widths of the embeddings for losses and metrics of pairs, and the tasks that have them."""
+    widths = values.get("widths") or {}
+    if "dims" not in widths:
+        return {}, []
+    tasks = [name for name, node in values["metrics"].items() if takes(node["_target_"], "dims")]
+    return {"dims": list(widths["dims"])}, tasks
 
 
 def run_steps(cfg: DictConfig) -> int:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
-import torch
 from hydra.utils import get_class
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.build.instantiate import make, make_part
-from polyqwen.build.processes import device_count, launched_outside
+from polyqwen.build.processes import device_count, launched_outside, precision_of
 from polyqwen.build.run import run_steps
 from polyqwen.checkpoints.callbacks.interruption import SaveWhenInterrupted
 from polyqwen.checkpoints.callbacks.run_record import RunRecord
@@ -30,17 +29,13 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
     """The trainer with callbacks and loggers; several processes are joined by DDP."""
     steps = run_steps(cfg)
     every = min(cfg.validate_every, steps)
-    precision = cfg.trainer.precision
-    if precision == "auto":
-        cuda = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
-        precision = "bf16-mixed" if cuda else "32-true"
     sharded = cfg.trainer.strategy == "fsdp"
     trainer: pl.Trainer = make_part(
         "trainer",
         cfg.trainer,
         strategy=_strategy(cfg),
         inference_mode=not sharded,  # weights gathered in it could not be trained on later
-        precision=precision,
+        precision=precision_of(cfg),
         max_steps=steps,
         # Lightning counts loader batches here, not optimizer steps
         val_check_interval=every * cfg.trainer.accumulate_grad_batches,

@@ -1,12 +1,36 @@
 """Loading pretrained weights, all of them or an error, and growing their embedding table."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
+
+_SHAPES_ONLY: ContextVar[bool] = ContextVar("shapes only", default=False)
+
+
+@contextmanager
+def shapes_only(kind: AbstractContextManager[Any]) -> Iterator[None]:
+    """Within it, models and tensors have shapes and types but no numbers, and take no memory.
+
+    Of a published model its configuration is read, never its weights. Whatever is made within must
+    be used within.
+
+    Args:
+        kind: ``torch.device("meta")`` to build and count, or a `FakeTensorMode` to compute too, as
+            far as nothing asks for a number.
+    """
+    before = _SHAPES_ONLY.set(True)
+    try:
+        with kind:
+            yield
+    finally:
+        _SHAPES_ONLY.reset(before)
 
 
 def load_pretrained(
@@ -28,9 +52,16 @@ def load_pretrained(
         revision: hub commit, tag or branch; None for folders.
         ignore: beginnings of keys that may be absent or left over (a head that is not used).
 
+    Within `shapes_only` nothing is loaded but the model's configuration.
+
     Raises:
         ValueError: naming the first missing, unexpected or misshapen keys.
     """
+    if _SHAPES_ONLY.get():
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        make = getattr(model_class, "from_config", None) or model_class._from_config
+        made: PreTrainedModel = make(config, **kwargs)
+        return made
     told = logging.get_verbosity()
     logging.set_verbosity_error()  # its own table of what it left out; what matters is said below
     if not sys.stderr.isatty():

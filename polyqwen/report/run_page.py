@@ -8,6 +8,7 @@ from polyqwen.report.format_values import duration, is_number, yaml_text
 from polyqwen.report.page.charts import Charts
 from polyqwen.report.page.render import render_page
 from polyqwen.report.sections.curriculum import timeline
+from polyqwen.report.sections.plan import plan
 from polyqwen.report.sections.results import gallery, results
 from polyqwen.report.sections.training import health, losses, schedules, space, validation
 from polyqwen.report.sections.weights import conflicts, weights
@@ -23,6 +24,7 @@ def run_page(run: RunFolder) -> str:
     charts = Charts({task: colours[task] for task in run.tasks} | grey, run.switches)
     sections = {
         "Results": results(run),
+        "Plan": plan(run),
         "Curriculum": timeline(run, charts),
         "Losses": losses(run, charts),
         "Weights": weights(run, charts),

@@ -27,6 +27,7 @@ HISTORY_FILE = Path("csv", METRICS)
 REPORT = "report"  # folder of what a run keeps for its page
 GALLERIES_FILE = Path(REPORT, "galleries.json")
 ENVIRONMENT_FILE = Path(REPORT, "environment.json")
+PLAN_FILE = Path("plan.json")
 NOT_BEGUN = "not begun"
 MOST_WARNINGS = 30
 Kept = dict[str, dict[str, list[dict[str, Any]]]]  # task → kind → rows
@@ -262,6 +263,11 @@ class RunFolder:
     def environment(self) -> dict[str, Any]:
         """The machine that trained; empty if it was not kept."""
         return read_json(self.path / ENVIRONMENT_FILE) or {}
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """``plan.json``: what the run was going to do; empty in runs that told no plan."""
+        return read_json(self.path / PLAN_FILE) or {}
 
     @cached_property
     def warnings(self) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from polyqwen.app.launch import launch
-from polyqwen.build.processes import device_count
+from polyqwen.build.processes import device_count, precision_of
 from tests.app.test_train import SMALL, run
 from tests.conftest import ROOT, Configure
 
@@ -268,9 +268,19 @@ def test_impossible_numbers_of_processes_are_refused(
 
 
 def test_more_gpus_than_there_are_is_refused(configure: Configure) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.devices=99, but this machine has"):
+    with pytest.raises(ValueError, match=r"devices=99, but this machine has .*trainer\.devices=1"):
         device_count(configure("trainer.devices=99", "trainer.accelerator=gpu"))
     assert device_count(configure("trainer.devices=4", "trainer.accelerator=cpu")) == 4
+
+
+def test_too_few_gpus_are_refused_with_what_would_run(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"has 2 GPUs; give trainer\.devices=1 \(at most 2\), or"):
+        device_count(configure("trainer.devices=4"))
+    assert device_count(configure("trainer.devices=2")) == 2
+    assert precision_of(configure("trainer.devices=2")) == "bf16-mixed"
 
 
 @pytest.mark.slow

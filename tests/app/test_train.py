@@ -64,7 +64,18 @@ def test_a_run_leaves_results_checkpoints_and_logs(trained: tuple[Path, str]) ->
     assert names == {"last.ckpt", "last-3.ckpt", "last-6.ckpt", "best.ckpt"}
     assert list(out.glob("events.out.tfevents.*")) and (out / "csv" / "metrics.csv").is_file()
     assert (out / "config.yaml").is_file()
-    for word in ("training data", "untrained", "chance", "task weights, step 2", f"run: {out}"):
+    plan = json.loads((out / "plan.json").read_text())
+    assert [phase["stop"] for phase in plan["phases"]] == [3, 6]
+    assert [task["train"] for task in plan["tasks"]] == [64] * 4
+    assert text.index("plan of main") < text.index("task weights, step 2")
+    for word in (
+        "training data",
+        "plan of main: steps 6",
+        "untrained",
+        "chance",
+        "task weights, step 2",
+        f"run: {out}",
+    ):
         assert word in text
 
 

@@ -67,22 +67,10 @@ def validate(
 
 def _configuration(overrides: Sequence[str], folder: Path | None) -> dict[str, Any]:
     """The configuration that train.py would make of the overrides, checked as there."""
-    from hydra import initialize_config_dir
+    from polyqwen.app.composed import composed
 
-    from polyqwen.app.entry import compose_train
-    from polyqwen.config.errors import ConfigError
-    from polyqwen.config.hydra_guard import use_working_folder
-    from polyqwen.config.toplevel import CONF
-
-    use_working_folder("train")  # as every command that composes
     chosen = any(o.lstrip("+").startswith(("data=", "experiment=")) for o in overrides)
-    own = [*([] if chosen else ["data=folder"]), *overrides, "run_dir=."]
-    if folder is not None:
-        if not folder.is_dir():
-            raise ConfigError("--config-dir", f"{folder} is not a folder")
-        own.append(f"hydra.searchpath=['file://{folder.resolve()}']")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose_train(own)[1]
+    return composed([*([] if chosen else ["data=folder"]), *overrides], folder)[1]
 
 
 def _scans(

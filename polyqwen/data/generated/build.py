@@ -66,6 +66,21 @@ def _read_manifest(root: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
+def _manifest(seed: int, train_rows: int, eval_rows: int) -> dict[str, Any]:
+    return {
+        "generator": "polyqwen.data.generated",
+        "version": VERSION,
+        "seed": seed,
+        "train_rows": train_rows,
+        "eval_rows": eval_rows,
+    }
+
+
+def is_generated(root: Path, *, seed: int, train_rows: int, eval_rows: int) -> bool:
+    """Whether `generate` would find the data set of these arguments in ``root``."""
+    return _read_manifest(root) == _manifest(seed, train_rows, eval_rows)
+
+
 def _put_in_place(made: Path, root: Path, wanted: dict[str, Any]) -> None:
     """Moves a finished folder to its name; an older set of ours there moves to its side."""
     try:
@@ -104,13 +119,7 @@ def generate(root: Path, *, seed: int = 0, train_rows: int = 4000, eval_rows: in
     for key, value in (("train_rows", train_rows), ("eval_rows", eval_rows)):
         if value < 1:
             raise ValueError(f"{key}={value}: at least 1 row is needed")
-    wanted = {
-        "generator": "polyqwen.data.generated",
-        "version": VERSION,
-        "seed": seed,
-        "train_rows": train_rows,
-        "eval_rows": eval_rows,
-    }
+    wanted = _manifest(seed, train_rows, eval_rows)
     found = _read_manifest(root)
     if found == wanted:
         return root

@@ -38,6 +38,10 @@ class BatchReader(ABC):
             yield from records_of(batch, where, numbers[where])
             numbers[where] += batch.num_rows
 
+    def count(self) -> int:
+        """See `Reader.count`."""
+        return sum(batch.num_rows for _, batch in self._batches())
+
 
 class ArrowReader(BatchReader):
     """Rows of an ``.arrow`` file (of either format), or of a folder of ``Dataset.save_to_disk``.
@@ -126,6 +130,14 @@ class ParquetReader(BatchReader):
                 reason = one_line(error)
                 raise ValueError(f"{path} is not a readable Parquet file: {reason}") from error
 
+    def count(self) -> int:
+        """See `Reader.count`: what the files' own heads say."""
+        try:
+            return sum(pq.read_metadata(path).num_rows for path in self.paths)
+        except (pa.ArrowException, OSError) as error:
+            reason = one_line(error)
+            raise ValueError(f"{self} is not a readable Parquet file: {reason}") from error
+
     def __str__(self) -> str:
         return ", ".join(map(str, self.paths[:3]))
 
@@ -172,6 +184,10 @@ class HubReader(BatchReader):
         for table in self.dataset.with_format("arrow").iter(ROWS):
             for batch in table.to_batches():
                 yield str(self), batch
+
+    def count(self) -> int:
+        """See `Reader.count`."""
+        return len(self.dataset)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.split})"

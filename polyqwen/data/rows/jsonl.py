@@ -60,6 +60,12 @@ class JsonlReader:
                 elif line.strip():
                     yield where, _record(line.removeprefix(BOM) if number == 1 else line, where)
 
+    def count(self) -> int:
+        """See `Reader.count`: lines that are not blank."""
+        with self.path.open("rb") as file:
+            _check_format(file, self.path)
+            return sum(1 for line in file if line.strip())
+
     def __str__(self) -> str:
         return str(self.path)
 

@@ -70,8 +70,22 @@ class GeneratedSource(FolderSource):
     ) -> None:
         from polyqwen.data.generated import generate
 
-        folder = Path(root) / f"seed{seed}-{train_rows}-{eval_rows}"
+        folder = self._folder(root, seed, train_rows, eval_rows)
         super().__init__(generate(folder, seed=seed, train_rows=train_rows, eval_rows=eval_rows))
+
+    @classmethod
+    def is_made(
+        cls, root: str | Path, *, seed: int = 0, train_rows: int = 4000, eval_rows: int = 400
+    ) -> bool:
+        """Whether the data set of these arguments is there already."""
+        from polyqwen.data.generated import is_generated
+
+        folder = cls._folder(root, seed, train_rows, eval_rows)
+        return is_generated(folder, seed=seed, train_rows=train_rows, eval_rows=eval_rows)
+
+    @staticmethod
+    def _folder(root: str | Path, seed: int, train_rows: int, eval_rows: int) -> Path:
+        return Path(root) / f"seed{seed}-{train_rows}-{eval_rows}"
 
 
 class HubSource:

@@ -104,6 +104,14 @@ class Reader(Protocol):
         """
         ...
 
+    def count(self) -> int:
+        """Number of rows, bad ones too, without reading what is in them.
+
+        Raises:
+            ValueError: the file cannot be read.
+        """
+        ...
+
     def fingerprint(self) -> str:
         """Changes whenever the rows could have changed."""
         ...

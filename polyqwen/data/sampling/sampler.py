@@ -134,3 +134,20 @@ class StepSampler:
             if quota > 0:
                 rows[task] = self._orders[task].rows_at(np.arange(end - quota, end))
         return rows
+
+    def distinct_rows(self, task: str, start: int, stop: int) -> int:
+        """How many different rows of a task the steps ``start … stop - 1`` take.
+
+        Args:
+            task: its name.
+            start: first absolute step.
+            stop: step after the last, > ``start``.
+        """
+        number = self.tasks.index(task)
+        first = int(self._ends[start - 1, number]) if start else 0
+        last = int(self._ends[stop - 1, number])
+        rows = int(self._rows[number])
+        whole = last // rows - -(-first // rows)  # passes that lie between the two
+        if first == last or whole >= 1 or first // rows == (last - 1) // rows:
+            return min(last - first, rows)
+        return len(np.unique(self._orders[task].rows_at(np.arange(first, last))))

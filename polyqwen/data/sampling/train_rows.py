@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from polyqwen.data.rows.task import Task
 from polyqwen.data.sampling.batches import MicroBatchSampler
 from polyqwen.data.sampling.curriculum import Curriculum
+from polyqwen.data.sampling.permutation import Rows
 from polyqwen.data.sampling.sampler import StepSampler
 from polyqwen.data.sampling.shares import AdaptiveSampling, Sampling
 from polyqwen.data.tables.dataset import MultiTaskDataset
@@ -52,14 +53,9 @@ class TrainRows:
             accumulate: micro-batches in an optimizer step.
             max_steps: optimizer steps of the run; below 1: as many as the curriculum has.
         """
-        cells = world * accumulate
-        self._steps = StepSampler(
+        self._steps = self.steps(
             {task: len(table) for task, table in dataset.tables.items()},
-            self.curriculum,
-            None if self.batch_size is None else self.batch_size * cells,
-            self.seed,
-            {name: count * cells for name, count in self.own.items()},
-            self.sampling,
+            world * accumulate,
             {name: dataset.easy_first(name, self.seed) for name in self.easy_first},
         )
         return MicroBatchSampler(
@@ -69,6 +65,26 @@ class TrainRows:
             world=world,
             max_steps=max_steps if max_steps > 0 else None,
             costs=dataset.costs_at,
+        )
+
+    def steps(
+        self, rows: Mapping[str, int], cells: int, first: Mapping[str, Rows] | None = None
+    ) -> StepSampler:
+        """The rows of every optimizer step, of all processes together.
+
+        Args:
+            rows: task -> number of rows.
+            cells: processes times micro-batches of a step.
+            first: task -> order of its first pass, for tasks that do not start shuffled.
+        """
+        return StepSampler(
+            rows,
+            self.curriculum,
+            None if self.batch_size is None else self.batch_size * cells,
+            self.seed,
+            {name: count * cells for name, count in self.own.items()},
+            self.sampling,
+            first,
         )
 
     def check_horizon(self, workers: int, accumulate: int) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -75,22 +76,7 @@ def prepare(
         ValueError: for a split without rows, a row that cannot be used, or too many of them.
     """
     skip = bad.policy == "skip"
-    parts: tuple[object, ...] = (
-        VERSION,
-        reader.fingerprint(),
-        tokens.fingerprint(),
-        sorted(task.read_fields.items()),
-        task.turn_names,
-        task.info,
-        task.visual_tokens,
-        pictures.cell,
-        pictures.min_visual_tokens,
-        pictures.max_visual_tokens,
-        *(["skip"] if skip else []),
-        sorted((label, tuple(names)) for label, names in classes.items()),
-    )
-    name = hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
-    path = cache / f"{name}.arrow"
+    path = table_path(reader, task, tokens, pictures, cache, bad, classes)
     if not path.exists():
         log.info("preparing %s, once", reader)
         start = time.monotonic()
@@ -108,6 +94,48 @@ def prepare(
     if not len(dataset):
         raise ValueError(f"no rows in {reader}; every task needs some in train, dev and test")
     return dataset
+
+
+def table_path(
+    reader: Reader,
+    task: Task,
+    tokens: Tokens,
+    pictures: Pictures,
+    cache: Path,
+    bad: BadRows = BadRows(),  # noqa: B008  (immutable)
+    classes: Mapping[str, Sequence[str]] = {},
+) -> Path:
+    """Where `prepare` keeps the table of these arguments, whether it is there or not."""
+    parts: tuple[object, ...] = (
+        VERSION,
+        reader.fingerprint(),
+        tokens.fingerprint(),
+        sorted(task.read_fields.items()),
+        task.turn_names,
+        task.info,
+        task.visual_tokens,
+        pictures.cell,
+        pictures.min_visual_tokens,
+        pictures.max_visual_tokens,
+        *(["skip"] if bad.policy == "skip" else []),
+        sorted((label, tuple(names)) for label, names in classes.items()),
+    )
+    name = hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+    return cache / f"{name}.arrow"
+
+
+def prepared_sample(
+    reader: Reader,
+    task: Task,
+    tokens: Tokens,
+    pictures: Pictures,
+    classes: Mapping[str, Sequence[str]],
+    most: int,
+) -> Dataset:
+    """The good ones of the first ``most`` rows, as `prepare` would have them, in memory."""
+    first = islice(read_examples(reader, task, pictures, classes), most)
+    good = [(where, found) for where, found in first if not isinstance(found, RowError)]
+    return Dataset(_table(good, task, tokens, pictures))
 
 
 def read_examples(

@@ -26,7 +26,7 @@ from polyqwen.data.tables.cache import fingerprint
 from polyqwen.data.tables.dataset import OF_PICTURES, Ablation
 from polyqwen.data.tables.labels import LabelBook
 from polyqwen.data.tables.negatives import given_negatives
-from polyqwen.data.tables.prepare import prepare
+from polyqwen.data.tables.prepare import prepare, prepared_sample, table_path
 from polyqwen.data.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -86,15 +86,7 @@ class Splits:
         """
         if (task, split) not in self._tables:
             reader = self.source.reader(self.tasks[task].folder or task, split)
-            whole = prepare(
-                reader,
-                self.tasks[task],
-                self.tokens,
-                self.pictures,
-                self.cache,
-                self.bad_rows,
-                self.book.known(task),
-            )
+            whole = prepare(reader, *self._prepared_from(task))
             table = self._tables[task, split] = self.book.stream(task, whole)
             if not len(table) and split == "train":
                 raise ValueError(f"task {task}: {reader}: {self.book.missing(task, whole)}")
@@ -112,6 +104,30 @@ class Splits:
                 f"column {column!r}: give the rows some (python -m polyqwen mine finds them), or "
                 "choose both"
             )
+
+    def is_prepared(self, task: str, split: str) -> bool:
+        """Whether `table` would find the rows prepared, in this run or an earlier one."""
+        reader = self.source.reader(self.tasks[task].folder or task, split)
+        return table_path(reader, *self._prepared_from(task)).exists()
+
+    def sample(self, task: str, split: str, most: int) -> Dataset:
+        """The first rows of a task's split that can be used, prepared in memory; nothing is kept.
+
+        Args:
+            task: name.
+            split: train, dev or test.
+            most: rows to look at, those of other tasks of the folder too, >= 1.
+        """
+        reader = self.source.reader(self.tasks[task].folder or task, split)
+        own, tokens, pictures, _, _, classes = self._prepared_from(task)
+        return prepared_sample(reader, own, tokens, pictures, classes, most)
+
+    def _prepared_from(
+        self, task: str
+    ) -> tuple[Task, Tokens, Pictures, Path, BadRows, dict[str, tuple[str, ...]]]:
+        """What a task's tables depend on beside their readers."""
+        known = self.book.known(task)
+        return self.tasks[task], self.tokens, self.pictures, self.cache, self.bad_rows, known
 
     def tables(self, split: str) -> dict[str, Dataset]:
         """The prepared rows of all tasks."""

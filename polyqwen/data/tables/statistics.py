@@ -1,4 +1,4 @@
-"""What a run is about to train on, in one table."""
+"""What the rows of a run look like, in one table; what a step takes of them is in the plan."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,7 +21,6 @@ class TaskStatistics(NamedTuple):
     """Size and shape of one task's training split."""
 
     rows: int
-    share: float  # of all training rows
     distinct_documents: int  # an estimate above 65,536, see `DistinctCount`
     tokens: float  # mean per row, both sides, pictures included
     tokens_p95: float
@@ -34,16 +33,14 @@ def task_statistics(
     tables: dict[str, Dataset], labels: Mapping[str, str | None] = {}
 ) -> dict[str, TaskStatistics]:
     """Statistics of every task's table; ``labels`` names what label tasks learn."""
-    total = sum(len(table) for table in tables.values())
-    return {task: _one(table, total, labels.get(task)) for task, table in tables.items()}
+    return {task: _one(table, labels.get(task)) for task, table in tables.items()}
 
 
-def _one(table: Dataset, total: int, label: str | None) -> TaskStatistics:
+def _one(table: Dataset, label: str | None) -> TaskStatistics:
     measured = kept_json(table, "statistics", lambda: _measured(table))
     scores = measured.pop("scores")
     return TaskStatistics(
         rows=len(table),
-        share=len(table) / total,
         scores=None if scores is None else (scores[0], scores[1], scores[2]),
         classes={} if label is None else _classes(table, label),
         **measured,
@@ -126,7 +123,7 @@ def _classes(table: Dataset, label: str) -> dict[str, int]:
 def statistics_table(statistics: dict[str, TaskStatistics]) -> Table:
     """The statistics as a table for the terminal."""
     table = Table(title="training data", title_justify="left")
-    columns = ["task", "rows", "share", "documents", "tokens", "p95", "pictures", "scores"]
+    columns = ["task", "rows", "documents", "tokens", "p95", "pictures", "scores"]
     labelled = any(s.classes for s in statistics.values())
     for column in [*columns, *(["classes"] if labelled else [])]:
         table.add_column(column, justify="left" if column in ("task", "classes") else "right")
@@ -134,7 +131,6 @@ def statistics_table(statistics: dict[str, TaskStatistics]) -> Table:
         table.add_row(
             task,
             f"{s.rows:,}",
-            f"{s.share:.0%}",
             f"{s.distinct_documents:,}",
             f"{s.tokens:.1f}",
             f"{s.tokens_p95:.0f}",

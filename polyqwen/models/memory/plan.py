@@ -29,18 +29,24 @@ class MemoryPlan(NamedTuple):
 
     def choose(self, sizes: Sequence[int]) -> str:
         """The first of "off", "checkpoint" and "cached" that fits; ``sizes``: tokens by chunk."""
-        if self.kept * sum(sizes) <= self.budget:
-            return "off"
-        return "checkpoint" if self._layered(sizes) <= self.budget else "cached"
+        fits = (mode for mode in ("off", "checkpoint") if self.needed(mode, sizes) <= self.budget)
+        return next(fits, "cached")
 
-    def _layered(self, sizes: Sequence[int]) -> float:
-        """Inputs of all layers, and one chunk while it is computed again."""
+    def needed(self, mode: str, sizes: Sequence[int]) -> float:
+        """Bytes of a step's activations in a mode of `LargeBatch` other than "auto".
+
+        "checkpoint" keeps the inputs of all layers, and one chunk while it is computed again;
+        "cached" that chunk alone.
+        """
+        if mode == "off":
+            return self.kept * sum(sizes)
         inputs = float("inf") if self.inputs is None else self.inputs
-        return inputs * sum(sizes) + self.kept * max(sizes)
+        layers = inputs * sum(sizes) if mode == "checkpoint" else 0.0
+        return layers + self.kept * max(sizes)
 
     def told(self, sizes: Sequence[int]) -> str:
         """In words, for the log."""
-        full, layered = self.kept * sum(sizes) / 2**30, self._layered(sizes) / 2**30
+        full, layered = (self.needed(mode, sizes) / 2**30 for mode in ("off", "checkpoint"))
         return (
             f"{sum(sizes)} tokens (all kept {full:.2f} GB, checkpointed {layered:.2f} GB, "
             f"budget {self.budget / 2**30:.2f} GB)"
@@ -57,13 +63,14 @@ def saved_bytes(
     encode: Encode, chunk: Chunk, visual: Tensor | None, parameters: Iterable[Tensor]
 ) -> float:
     """Bytes that a forward pass keeps for its backward pass, beside parameters and their views."""
-    there = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    # by identity, not by address: tensors of shapes alone have none (see `shapes_only`)
+    there = {parameter.untyped_storage()._cdata for parameter in parameters}
     kept: dict[int, tuple[Tensor, int]] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in there:
-            kept[storage.data_ptr()] = tensor, storage.nbytes()
+        if storage._cdata not in there:
+            kept[storage._cdata] = tensor, storage.nbytes()
         return tensor
 
     devices = [chunk.ids.device] if chunk.ids.is_cuda else []
