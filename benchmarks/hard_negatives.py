@@ -49,7 +49,7 @@ def configured(
     model, _, _ = TASKS[arguments.task]
     options = [
         *("experiment=real", f"model={model}", f"task=[{arguments.task}]", f"run_dir={out}"),
-        *("curriculum=single_phase", "curriculum.switch_step=0", "schedule_steps=1"),
+        *("curriculum=single_phase", "schedule_steps=1"),
         f"curriculum.total_steps={steps}",
         *(f"validate_every={steps}", "data.eval_rows=8", f"seed={seed}", "logger=csv"),
         *(f"data.root={root}", f"data_cache={arguments.runs}/cache", "data.num_workers=0"),

@@ -18,7 +18,7 @@ from polyqwen.training import schedules
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SHARES = {"text_pair": 3.5, "ocr": 1.5, "vqa_single": 1.5, "vqa_multi": 1.0}
-SWITCH, TOTAL, BOOST = 2000, 6000, 500
+SWITCH, RUN, TOTAL, BOOST = 2000, 15625, 6000, 500  # of the run the first TOTAL steps
 KEPT, AGAIN = "#0072B2", "#E69F00"
 
 
@@ -61,7 +61,13 @@ def data_flow(figure: Figure) -> None:
 def curriculum(figure: Figure) -> None:
     """Shares, schedules and factors over the steps of the paper's recipe."""
     steps = list(range(0, TOTAL, 20))
-    plan = two_phase(SHARES, switch_step=SWITCH, total_steps=TOTAL, foundation=["text_pair"])
+    plan = two_phase(
+        SHARES,
+        switch_step=SWITCH,
+        total_steps=RUN,
+        foundation=["text_pair"],
+        shares_over="run",
+    )
     shares = plan.share_table(0, TOTAL)[::20]  # (S, T)
     figure.set_size_inches(10, 5.6)
     top, left, right, last = figure.subplots(2, 2).flatten()

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from polyqwen.atomic_files import write_text
 from polyqwen.config.check import check
-from polyqwen.config.composition_errors import COMPOSITION, explain, origin
+from polyqwen.config.composition_errors import COMPOSITION, explain, origin, typed_overrides
 from polyqwen.config.errors import ConfigError, one_line, user_message
 from polyqwen.config.hydra_guard import guard_composition, use_working_folder
 from polyqwen.config.resolvers import register
@@ -52,7 +52,7 @@ def command(name: str, job: Job, precheck: Precheck | None = None) -> None:
     def checked(cfg: DictConfig) -> object:
         with errors_of_the_run(full):
             if cfg.get(STUDY) is None:  # a study checks each of its runs instead
-                values = check(cfg, _schema(name))
+                values = check(cfg, _schema(name), typed_overrides())
                 if precheck is not None:
                     precheck(values)
                 cfg = OmegaConf.create(values)  # what was checked: nothing is resolved anew
@@ -79,7 +79,7 @@ def compose_train(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]
     schema = _schema("train")
     try:
         cfg = compose("train", overrides=list(overrides))
-        return cfg, check(cfg, schema)
+        return cfg, check(cfg, schema, overrides)
     except COMPOSITION as error:
         raise explain(error, [*schema.keys, *schema.groups]) from error
 

@@ -28,9 +28,6 @@ def check_values(values: Mapping[str, Any]) -> None:
     tasks = {name: built(f"tasks.{name}", node) for name, node in values["tasks"].items()}
     _check_negatives(values)
     built("curriculum", values["curriculum"], shares={n: t.share for n, t in tasks.items()})
-    for key, node in values["callbacks"].items():
-        if isinstance((node or {}).get("schedule"), dict):
-            built(f"callbacks.{key}.schedule", {**node["schedule"], "_partial_": False}, step=0)
     if values["data"]["source"]["_target_"] == FOLDER:
         source = built("data.source", values["data"]["source"])
         for name, task in tasks.items():

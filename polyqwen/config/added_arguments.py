@@ -36,7 +36,6 @@ ADDED = {  # path of a node, with * for any one key
     ),
     "optimizer": Added(("backbone", "head"), ("total_steps",), hint="use curriculum.total_steps"),
     "callbacks.dashboard": Added(optional=("configuration", "hyperparameters")),
-    "callbacks.*.schedule": Added(("step",)),
     "trainer": Added(
         keywords=(
             *("max_steps", "val_check_interval", "check_val_every_n_epoch"),

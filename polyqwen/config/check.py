@@ -8,9 +8,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from polyqwen.config.absent_tasks import drop_absent_tasks
 from polyqwen.config.candidate_losses import LIBRARY, further_losses
 from polyqwen.config.errors import ConfigError, one_line, suggest
 from polyqwen.config.identity import flat_settings
+from polyqwen.config.inert import check_inert
 from polyqwen.config.moved_targets import with_current_targets
 from polyqwen.config.nested import entries
 from polyqwen.config.nodes import check_nodes
@@ -24,8 +26,13 @@ PARTS = ("callbacks", "logger")  # any number of nodes; null switches one off
 CODE = ("_attn_implementation", "attn_implementation", "auto_map", "trust_remote_code")
 
 
-def check(cfg: DictConfig, schema: Schema) -> dict[str, Any]:
-    """Checks a composed configuration.
+def check(cfg: DictConfig, schema: Schema, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Checks a composed configuration; settings of tasks that take no part are dropped from it.
+
+    Args:
+        cfg: as composed.
+        schema: of its primary file.
+        overrides: the command line's: a key given there must have an effect.
 
     Returns:
         It, resolved, as plain containers.
@@ -35,6 +42,7 @@ def check(cfg: DictConfig, schema: Schema) -> dict[str, Any]:
     """
     check_keys([str(key) for key in cfg], schema)
     _check_eval_steps(cfg)
+    dropped = drop_absent_tasks(cfg, schema.tasks) if schema.trains else []
     values = resolved(cfg)
     check_texts(values)
     check_types(values, schema)
@@ -44,6 +52,7 @@ def check(cfg: DictConfig, schema: Schema) -> dict[str, Any]:
     if schema.trains:
         _check_tasks(values, (*schema.tasks, *values["tasks"]))
         _check_steps(values["curriculum"])
+        check_inert(cfg, values, overrides, dropped)
     return values
 
 
@@ -171,8 +180,8 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, node in values["callbacks"].items():
         for name in [node["task"]] if node and node.get("task") else []:
             yield f"callbacks.{key}.task", name
-        for name in (node or {}).get("tasks") or ():
-            yield f"callbacks.{key}.tasks", name
+        for name in (node or {}).get("losses") or ():
+            yield f"callbacks.{key}.losses", name
 
 
 def _check_task(where: str, name: Any, known: Sequence[str]) -> None:

@@ -121,11 +121,11 @@ def origin(key: str) -> str | None:
         return None
     hydra = HydraConfig.get()
     path = re.sub(r"\[.*", "", key)
-    names = [o.lstrip("+~").partition("=")[0] for o in _plain(hydra.overrides.task)]
+    names = [o.lstrip("+~").partition("=")[0] for o in typed_overrides()]
     if any(f"{path}.".startswith(f"{n}.") or f"{n}.".startswith(f"{path}.") for n in names):
         return None
     loader = GlobalHydra.instance().config_loader()
-    overrides = [*_plain(hydra.overrides.hydra), *_plain(hydra.overrides.task)]
+    overrides = [*_plain(hydra.overrides.hydra), *typed_overrides()]
     found = loader.compute_defaults_list(hydra.job.config_name, overrides, RunMode.RUN)
     sources = loader.get_search_path()
     for default in reversed(found.defaults):
@@ -141,6 +141,11 @@ def origin(key: str) -> str | None:
                     return f"{default.config_path}.yaml"
                 break
     return None
+
+
+def typed_overrides() -> list[str]:
+    """Those that the running Hydra job was given for the configuration itself."""
+    return _plain(HydraConfig.get().overrides.task)
 
 
 def _plain(overrides: Any) -> list[str]:

@@ -30,6 +30,10 @@ NOT_COMPARED = (
 )
 # and no other recipe either
 NOT_OF_A_VARIANT = ("seed", "name", "data.cache", "process_group_timeout")
+# what equal settings mean, by version: a checkpoint of an older one went on another way
+RECIPE = "recipe version"
+RECIPE_CHANGES = ((2, "warm-ups end at each loss's own value"),)
+RECIPE_VERSION = max(version for version, _ in RECIPE_CHANGES)
 # of every run in a table of hyperparameters
 ALWAYS = ("seed", "optimizer.backbone_lr", "optimizer.head_lr", "curriculum.total_steps")
 GROUPS = ("model", "weighting")
@@ -69,7 +73,7 @@ def run_settings(cfg: DictConfig, processes: int) -> dict[str, Any]:
         cfg: the composed configuration.
         processes: of the run, on all machines together.
     """
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {RECIPE: RECIPE_VERSION}
     for key, value in comparable_settings(cfg, Path(cfg.run_dir)).items():
         if key in PROCESSES or any(f"{key}.".startswith(f"{start}.") for start in HARMLESS):
             continue
@@ -78,6 +82,16 @@ def run_settings(cfg: DictConfig, processes: int) -> dict[str, Any]:
         else:
             settings[key] = value
     return settings
+
+
+def recipe_changes(settings: Mapping[str, Any]) -> str:
+    """What saved settings meant otherwise; nothing if they are of today's recipe version.
+
+    Args:
+        settings: of `run_settings`, as saved; the first version did not note its number.
+    """
+    version = settings.get(RECIPE, 1)
+    return "; ".join(what for since, what in RECIPE_CHANGES if since > version)
 
 
 def _of_task(key: str) -> bool:

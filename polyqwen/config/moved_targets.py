@@ -21,6 +21,9 @@ MOVED = {
     "polyqwen.callbacks.progress": "polyqwen.training.callbacks.step_log",
     "polyqwen.callbacks.projector": "polyqwen.tensorboard.projector",
     "polyqwen.callbacks.sampling_update": "polyqwen.training.callbacks.task_balance",
+    "polyqwen.callbacks.schedules.LossSchedule": (
+        "polyqwen.training.callbacks.schedules.LossWarmup"
+    ),
     "polyqwen.callbacks.throughput": "polyqwen.training.callbacks.timing",
     "polyqwen.callbacks.wandb_logger": "polyqwen.tensorboard.wandb_logger",
     "polyqwen.callbacks.weight_update": "polyqwen.training.callbacks.task_balance",
@@ -41,6 +44,12 @@ MOVED = {
     "polyqwen.schedules": "polyqwen.training.schedules",
 }
 
+SCHEDULES = "polyqwen.training.callbacks.schedules"
+FLAT_SCHEDULES = {  # callback -> keys that it takes of its former inner schedule
+    f"{SCHEDULES}.LossWarmup": ("start", "steps"),
+    f"{SCHEDULES}.GradientClipSchedule": ("start", "end", "steps"),
+}
+
 
 def current_target(target: str) -> str:
     """Today's path of a target; the same if it never moved."""
@@ -52,6 +61,16 @@ def current_target(target: str) -> str:
     return target
 
 
+def _with_flat_schedule(node: dict[Any, Any]) -> dict[Any, Any]:
+    """A schedule's start, end and steps in the callback's own keys; once it was an inner node."""
+    schedule = node.get("schedule")
+    taken = FLAT_SCHEDULES.get(node.get("_target_", ""))
+    if taken is None or not isinstance(schedule, Mapping):
+        return node
+    own = {key: value for key, value in node.items() if key != "schedule"}
+    return own | {key: schedule[key] for key in taken if key in schedule}
+
+
 def with_current_targets(value: Any) -> Any:
     """A copy of plain containers in which every ``_target_`` has today's path.
 
@@ -60,10 +79,12 @@ def with_current_targets(value: Any) -> Any:
             checkpoints keep it (``losses.ocr._target_``).
     """
     if isinstance(value, Mapping):
-        return {
-            key: current_target(inner)
-            if isinstance(inner, str) and str(key).rpartition(".")[2] == "_target_"
-            else with_current_targets(inner)
-            for key, inner in value.items()
-        }
+        return _with_flat_schedule(
+            {
+                key: current_target(inner)
+                if isinstance(inner, str) and str(key).rpartition(".")[2] == "_target_"
+                else with_current_targets(inner)
+                for key, inner in value.items()
+            }
+        )
     return [with_current_targets(item) for item in value] if isinstance(value, list) else value

@@ -12,7 +12,8 @@ from polyqwen.config.errors import ConfigError, suggest
 from polyqwen.config.nested import entries, matching
 
 AT_LEAST_1 = (  # patterns of keys
-    *("validate_every", "eval_steps", "gallery_rows", "data.batch_size", "data.rows_per_task"),
+    *("total_steps", "validate_every", "eval_steps", "gallery_rows"),
+    *("data.batch_size", "data.rows_per_task"),
     *("data.rows_per_task.*", "data.eval_batch_size", "data.eval_rows", "data.chunk_tokens"),
     *("data.pad_to_multiple", "data.min_visual_tokens", "data.max_visual_tokens"),
     *("data.source.train_rows", "data.source.eval_rows", "tasks.*.visual_tokens"),
@@ -20,11 +21,15 @@ AT_LEAST_1 = (  # patterns of keys
     *("callbacks.*.max_bad_steps", "callbacks.*.every"),
 )
 AT_LEAST_0 = (
-    *("schedule_steps", "data.seed", "data.picture_cache_mb", "data.trusted_rows"),
+    *("phase1_steps", "schedule_steps", "callbacks.*.steps"),
+    *("data.seed", "data.picture_cache_mb", "data.trusted_rows"),
     *("model.encoder.residual_init", "optimizer.*_weight_decay", "callbacks.*.boost_steps"),
     "callbacks.*.refresh_rate",
 )
-ABOVE_0 = ("optimizer.*_lr", "callbacks.*.factor")
+ABOVE_0 = (
+    *("optimizer.*_lr", "callbacks.*.factor"),
+    *("callbacks.gradient_clip.start", "callbacks.gradient_clip.end"),
+)
 RANGES: dict[str, tuple[float, float]] = {  # pattern of keys -> lowest and highest value
     **dict.fromkeys(AT_LEAST_1, (1, inf)),
     **dict.fromkeys(AT_LEAST_0, (0, inf)),

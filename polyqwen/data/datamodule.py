@@ -45,7 +45,8 @@ class CurriculumDataModule(pl.LightningDataModule):
         batch_size: rows per process and micro-batch, divided by share among the tasks without a
             number of their own; None if all have one.
         rows_per_task: rows per process and micro-batch of each task that names no batch_size
-            itself: one number for all, or task -> number; None divides `batch_size`.
+            itself: one number for all, or task -> number; None, for all or for one, divides
+            `batch_size`.
         eval_batch_size: rows per batch in evaluation.
         eval_rows: rows of each task used in validation while training; None for all of ``dev``.
         sampling: how tasks share a step; None takes the curriculum's shares as they are.
@@ -77,7 +78,7 @@ class CurriculumDataModule(pl.LightningDataModule):
         *,
         root: str | Path | None = None,
         batch_size: int | None = None,
-        rows_per_task: int | dict[str, int] | None = None,
+        rows_per_task: int | dict[str, int | None] | None = None,
         eval_batch_size: int = 64,
         eval_rows: int | None = None,
         sampling: Sampling | None = None,

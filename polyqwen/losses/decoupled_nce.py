@@ -1,5 +1,7 @@
 """Contrastive loss whose denominator leaves the positive out."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,8 @@ class DecoupledNCELoss(nn.Module):
     Attributes:
         temperature: may be set from outside at any time.
     """
+
+    warmed: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Contrastive loss that counts close negatives for more."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class HardNegativeNCELoss(NonNegativeLoss):
     Attributes:
         temperature: may be set from outside at any time.
     """
+
+    warmed: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(self, temperature: float = 0.07, beta: float = 1.0) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Contrastive loss over in-batch documents and hard negatives."""
 
 import warnings
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,7 +38,10 @@ class InfoNCELoss(NonNegativeLoss):
 
     Attributes:
         temperature: may be set from outside at any time.
+        warmed: settings that the warm-ups of the default callbacks move, see `LossWarmup`.
     """
+
+    warmed: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()
@@ -100,6 +104,8 @@ def _cross_entropy(logits: Tensor, mask: Tensor, weight: Tensor) -> tuple[Tensor
 
 class InfoNCEBasedLoss(NonNegativeLoss):
     """Base of losses that hold an `InfoNCELoss`, whose temperature is theirs."""
+
+    warmed: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(self, temperature: float = 0.07, symmetric: bool = False) -> None:
         super().__init__()

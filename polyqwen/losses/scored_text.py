@@ -1,5 +1,7 @@
 """Loss of text pairs with similarity scores."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from polyqwen.losses import checks
@@ -31,6 +33,8 @@ class ScoredTextLoss(InfoNCEBasedLoss):
     Attributes:
         temperature, score_weight, rank_weight: may be set from outside at any time.
     """
+
+    warmed: ClassVar[tuple[str, ...]] = ("temperature", "score_weight", "rank_weight")
 
     def __init__(
         self,

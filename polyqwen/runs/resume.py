@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from polyqwen.checkpoints.sidecar import differences, listed, plain, verified
 from polyqwen.config.errors import ConfigError
-from polyqwen.config.identity import run_settings
+from polyqwen.config.identity import recipe_changes, run_settings
 from polyqwen.runs.checkpoints import CheckpointCandidate, first_whole
 from polyqwen.runs.run_folder import RunFolder
 
@@ -46,14 +46,25 @@ def resume(cfg: DictConfig, processes: int) -> None:
         found = _newest_equal(Path(cfg.run_dir), wanted)
     else:
         found = _named(Path(choice))
-        changed = differences(found.settings, wanted)
-        if changed and "config" not in cfg.resume_allow:
-            raise ConfigError(
-                "resume",
-                f"the run of {found.path} had another configuration: {listed(changed)}",
-                "take its values, or go on with resume_allow=[config]",
-            )
+        if "config" not in cfg.resume_allow:
+            _check_same_recipe(found, wanted)
     cfg.ckpt_path = None if found is None else str(found.path)
+
+
+def _check_same_recipe(found: CheckpointCandidate, wanted: dict[str, Any]) -> None:
+    """Refuses to go on where settings differ, or mean something else than when they were saved."""
+    if since := recipe_changes(found.settings):
+        raise ConfigError(
+            "resume",
+            f"the run of {found.path} was saved before the recipe changed its meaning: {since}",
+            "start afresh, or go on with resume_allow=[config]",
+        )
+    if changed := differences(found.settings, wanted):
+        raise ConfigError(
+            "resume",
+            f"the run of {found.path} had another configuration: {listed(changed)}",
+            "take its values, or go on with resume_allow=[config]",
+        )
 
 
 def run_settings_of(cfg: DictConfig, processes: int) -> dict[str, Any]:
@@ -82,6 +93,8 @@ def _newest_equal(own: Path, wanted: dict[str, Any]) -> CheckpointCandidate | No
         known = next((c for c in run.checkpoints if c.sidecar is not None), None)
         if known is None:
             log.warning("not going on with %s: %s", run.path, run.checkpoints[0].problem)
+        elif since := recipe_changes(known.settings):
+            log.info("not going on with %s: saved before the recipe changed: %s", run.path, since)
         elif changed := differences(known.settings, wanted):
             log.info("not going on with %s: it differs in %s", run.path, listed(changed))
         elif (found := first_whole(run.checkpoints)) is not None:

@@ -6,17 +6,11 @@ run reads what an uninterrupted one would have read.
 """
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Literal, get_args
 
-DecayShape = Literal["linear", "step", "cosine"]
-Points = Sequence[tuple[int, float]]
-
-
-def constant(step: int, value: float) -> float:
-    """Returns ``value`` at every step."""
-    return value
+Shape = Literal["linear", "cosine", "step"]
+Curve = Callable[[int, float, float, int], float]  # step, start, end, steps
 
 
 def linear(step: int, start: float, end: float, steps: int) -> float:
@@ -42,30 +36,21 @@ def cosine(step: int, start: float, end: float, steps: int) -> float:
     return wave * start + (1.0 - wave) * end
 
 
-def hold(step: int, points: Points) -> float:
-    """Holds the value of the last point at or before ``step``: a staircase.
+def staircase(step: int, start: float, end: float, steps: int) -> float:
+    """Stays at ``start`` and jumps to ``end`` at step ``steps``. Arguments as in `linear`."""
+    return start if _progress(step, steps) < 1.0 else end
 
-    Args:
-        step: optimizer step.
-        points: (step, value) with rising steps; before the first one its value holds.
+
+def curve(shape: Shape) -> Curve:
+    """The function (step, start, end, steps) -> value of a shape.
+
+    Raises:
+        ValueError: an unknown shape.
     """
-    _check_points(points)
-    value = points[0][1]
-    for at, level in points:
-        if at <= step:
-            value = level
-    return value
-
-
-def piecewise(step: int, points: Points) -> float:
-    """Joins (step, value) points by straight lines and is constant outside. See `hold`."""
-    _check_points(points)
-    if step <= points[0][0]:
-        return points[0][1]
-    for (left, start), (right, end) in pairwise(points):
-        if step <= right:
-            return linear(step - left, start, end, right - left)
-    return points[-1][1]
+    curves: dict[str, Curve] = {"linear": linear, "cosine": cosine, "step": staircase}
+    if shape not in curves:
+        raise ValueError(f"a schedule's shape must be one of {get_args(Shape)}, got {shape!r}")
+    return curves[shape]
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float = 0.0) -> float:
@@ -101,7 +86,7 @@ def decay_from_switch(
     switch_step: int | None,
     factor: float,
     boost_steps: int,
-    shape: DecayShape = "linear",
+    shape: Shape = "linear",
 ) -> float:
     """Boost of a task at a phase switch: ``factor`` there, 1 from ``boost_steps`` later on.
 
@@ -121,26 +106,13 @@ def decay_from_switch(
     """
     if factor <= 0.0:
         raise ValueError(f"factor must be > 0, got {factor}; use 1.0 for no boost")
-    if shape not in get_args(DecayShape):
-        raise ValueError(f"shape must be one of {get_args(DecayShape)}, got {shape!r}")
     if switch_step is None or step < switch_step:
-        _progress(0, boost_steps)
+        curve(shape)(0, factor, 1.0, boost_steps)  # checks the arguments all the same
         return 1.0
-    if shape == "step":
-        return factor if _progress(step - switch_step, boost_steps) < 1.0 else 1.0
-    way = cosine if shape == "cosine" else linear
-    return way(step - switch_step, factor, 1.0, boost_steps)
+    return curve(shape)(step - switch_step, factor, 1.0, boost_steps)
 
 
 def _progress(step: int, steps: int) -> float:
     if steps < 0:
         raise ValueError(f"steps of a schedule must be >= 0, got {steps}; 0 means at once")
     return 1.0 if steps == 0 else min(max(step / steps, 0.0), 1.0)
-
-
-def _check_points(points: Points) -> None:
-    if not points:
-        raise ValueError("points must hold at least one (step, value), got none")
-    steps = [at for at, _ in points]
-    if any(right <= left for left, right in pairwise(steps)):
-        raise ValueError(f"points must have rising steps, got {steps}; sort and deduplicate them")

@@ -13,7 +13,7 @@ from tests.conftest import REAL, ROOT
 
 SMALL = [
     "curriculum.total_steps=6",
-    "curriculum.switch_step=3",
+    "phase1_steps=3",
     "validate_every=3",
     "data.rows_per_task=4",
     "data.batch_size=null",
@@ -127,7 +127,7 @@ def test_phase_two_takes_over_phase_one(folder: Path, cache: Path, tmp_path: Pat
 def test_label_tasks_train_and_evaluate(folder: Path, cache: Path, tmp_path: Path) -> None:
     """Five label tasks, a pair task and unlabelled texts, from training to evaluation."""
     out = tmp_path / "a"
-    options = ["experiment=text_multitask", "model=tiny_text", "curriculum.switch_step=0"]
+    options = ["experiment=text_multitask", "model=tiny_text"]
     tasks = "task=[text_pair,sentiment,topic,sentiment5,question_type,intent,text_unlabelled]"
     text = train(folder, cache, out, *options, tasks, "data/sampling=by_size")
     assert "LOC" in text and "macro" not in text  # classes in the table of the data
@@ -199,7 +199,6 @@ def test_a_page_that_cannot_be_written_is_a_line(
         ("train.py", ["init_from=/nowhere.ckpt"], "there is no checkpoint /nowhere.ckpt"),
         ("evaluate.py", ["run_dir=/x", "galleries=[nicest]"], "galleries may name spread, hardest"),
         ("evaluate.py", ["run_dir=/nowhere"], "is not the folder of a run"),
-        ("train.py", ["task=[ocr]"], "use curriculum=single_phase"),
     ],
 )
 def test_mistakes_are_answered(

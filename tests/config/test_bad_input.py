@@ -135,10 +135,16 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
         ("losses.vqa_single.given_only", "negatives_from=batch"),
     ),
     "negative temperature": ("losses.ocr.temperature=-1", ("losses.ocr", "temperature is -1")),
-    "share of none": ("tasks.ocr.share=0", ("tasks.ocr", "share must be positive")),
+    "share of none": (
+        "tasks.ocr.share=0 data.rows_per_task=null data.batch_size=8",
+        ("tasks.ocr", "share must be positive"),
+    ),
     "rate limit below 1": ("weighting.rate_limit=0.5", ("weighting.rate_limit", "> 1")),
     "steps before the start": ("curriculum.total_steps=0", ("total_steps", "start_step")),
-    "foundation not in the run": ("task=[ocr]", ("foundation", "curriculum=single_phase")),
+    "phase 1 takes all": (
+        "shares_over=run phase1_steps=300 total_steps=310",
+        ("curriculum", "more than its share", "shares_over=phase"),
+    ),
     "target outside": ("losses.ocr._target_=os.system", ("_target_", "os.system", "polyqwen.*")),
     "target by a detour": (
         "losses.ocr._target_=polyqwen.data.rows.jsonl.os.system",

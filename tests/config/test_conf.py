@@ -37,6 +37,7 @@ OPTIONS = sorted(
     for path in (CONF / group).glob("*.yaml")
     if path.stem not in ("base", "choosing")
 )
+WEIGHTS = ("score_weight", "rank_weight")
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 
 
@@ -117,28 +118,27 @@ def test_the_papers_recipe() -> None:
     assert {t.visual_tokens for t in cfg.tasks.values()} == {768}
     assert cfg.data.batch_size * cfg.trainer.devices * cfg.trainer.accumulate_grad_batches == 480
     assert [t.share for t in cfg.tasks.values()] == [3.5, 1.5, 1.5, 1.0]
-    assert (cfg.curriculum.switch_step, cfg.curriculum.total_steps) == (
-        2000,
-        2000 + 6_500_000 // 480 + 1,
-    )
+    assert cfg.curriculum.total_steps * 480 == 7_500_000
+    assert (cfg.curriculum.switch_step, cfg.curriculum.shares_over) == (2000, "run")
     o = cfg.optimizer
     assert (o.backbone_lr, o.head_lr, o.warmup_fraction) == (1e-4, 3e-4, 0.03)
     assert (o.backbone_weight_decay, o.head_weight_decay) == (0.001, 0.05)
     c = cfg.callbacks
-    ramps = {
-        n: c[n].schedule for n in ("temperature", "score_weight", "rank_weight", "gradient_clip")
-    }
-    assert {n: (s.start, s.end, s.steps) for n, s in ramps.items()} == {
+    text = cfg.losses.text_pair
+    assert {n: (c[n].start, text[n], c[n].steps) for n in ("temperature", *WEIGHTS)} == {
         "temperature": (0.1, 0.07, 2000),
         "score_weight": (0.5, 3.0, 2000),
         "rank_weight": (0.1, 1.0, 2000),
-        "gradient_clip": (50.0, 5.0, 2000),
     }
-    assert ramps["gradient_clip"]["_target_"].endswith("cosine")
+    clip = c.gradient_clip
+    assert (clip.start, clip.end, clip.steps, clip.shape) == (50.0, 5.0, 2000, "cosine")
     assert (c.boost.factor, c.boost.boost_steps, c.boost.switch_step) == (2.0, 500, 2000)
     w = cfg.weighting
-    assert w.eval_steps == 100 and w.rate_limit == 1.5 and w.normalize == "sum_to_T"
+    assert w._target_ == "polyqwen.weighting.by_loss.static.StaticWeighting"
     assert dict(w.static) == {"text_pair": 1.0, "ocr": 1.0, "vqa_single": 1.0, "vqa_multi": 1.2}
+    w = composed("experiment=vipolyqwen_stw", "data.root=x").weighting
+    assert dict(w.static) == {"text_pair": 1.0, "ocr": 1.0, "vqa_single": 1.0, "vqa_multi": 1.2}
+    assert (w.eval_steps, w.normalize, w.loss_floor) == (5, "none", 0.1)
     assert (w.beta.foundation, w.beta.balance, w.beta.until_step) == (1.05, 0.95, 2000)
     assert (w.alpha.text_pair, w.alpha.instruction, w.alpha.ocr) == (0.27, 1.25, 1.0)
     assert cfg.losses.text_pair.score_gate == "none" and cfg.losses.text_pair.rank_margin == 0.05

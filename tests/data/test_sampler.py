@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from polyqwen.data.sampling.batches import MicroBatchSampler, split_step
-from polyqwen.data.sampling.curriculum import Curriculum, two_phase
+from polyqwen.data.sampling.curriculum import Curriculum, single_phase, two_phase
 from polyqwen.data.sampling.permutation import PassOrder, permute, round_keys
 from polyqwen.data.sampling.sampler import StepSampler, quota_table
 
@@ -139,6 +139,33 @@ def test_two_phase_recipe() -> None:
     assert (alone.switch_step, alone.total_steps, alone.shares(9)[0]) == (None, 15, 1.0)
     mixed = two_phase(TASKS, switch_step=0, total_steps=15, ramp_steps=5)
     assert mixed.shares(0)[1] == pytest.approx(0.2)
+    assert mixed.phases == single_phase(TASKS, total_steps=15).phases
+    nobody = two_phase(TASKS, switch_step=5, total_steps=15, foundation=["sound"])
+    assert nobody.phases == mixed.phases  # none of them takes part
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 100), st.lists(st.floats(0.5, 4.0), min_size=2, max_size=5)
+)
+def test_phase_two_makes_up_for_phase_one(switch: int, more: int, shares: list[float]) -> None:
+    tasks = {f"task{i}": share for i, share in enumerate(shares)}
+    total = switch + more
+    if total * shares[0] / sum(shares) < switch:
+        with pytest.raises(ValueError, match="gives task0 more than its share"):
+            two_phase(
+                tasks,
+                switch_step=switch,
+                total_steps=total,
+                foundation=["task0"],
+                shares_over="run",
+            )
+        return
+    curriculum = two_phase(
+        tasks, switch_step=switch, total_steps=total, foundation=["task0"], shares_over="run"
+    )
+    assert curriculum.shares(0).tolist() == [1.0] + [0.0] * (len(shares) - 1)
+    drawn = curriculum.share_table(0, total).sum(axis=0)
+    assert drawn == pytest.approx([total * share / sum(shares) for share in shares])
 
 
 @pytest.mark.parametrize(

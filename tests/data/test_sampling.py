@@ -295,8 +295,6 @@ def test_an_adaptive_run_resumes_exactly(configure: Configure, tmp_path: Path) -
         "data.sampling.window=2",
         "data.rows_per_task=null",
         "data.batch_size=12",
-        "curriculum.switch_step=0",
-        "callbacks.boost=null",
     ]
     through = fit(configure, tmp_path / "a", *options, weighting=())
     sizes = [Counter({t: len(r) for t, r in step}) for step in through.rows.values()]

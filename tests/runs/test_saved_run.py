@@ -111,15 +111,24 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", overrides=[*MADE_WITH, f"data_cache={CACHE}", *overrides])
 
 
-def test_its_settings_are_those_of_the_same_command_today(run: Path) -> None:
-    """So it may be resumed without leave to change anything, and ``auto`` finds it."""
-    for choice in (str(run), "auto"):
-        cfg = composed(f"run_dir={run.parent}/new", f"resume={choice}")
+def test_a_recipe_that_has_changed_its_meaning_is_not_gone_on_with(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    checkpoint = str(run / "checkpoints" / "last-6.ckpt")
+    cfg = composed(f"run_dir={run.parent}/new", f"resume={run}")
+    with pytest.raises(ConfigError) as error:
         resume(cfg, processes=1)
-        assert cfg.ckpt_path == str(run / "checkpoints" / "last-6.ckpt")
-    cfg = composed(f"run_dir={run.parent}/new", f"resume={run}", "losses.ocr.margin=0.3")
-    with pytest.raises(ConfigError, match=r"configuration: losses\.ocr\.margin: 0\.2 → 0\.3;"):
-        resume(cfg, processes=1)
+    text = str(error.value)
+    assert text.startswith("resume: ") and checkpoint in text and "\n" not in text
+    assert "warm-ups end at each loss's own value" in text
+    assert text.endswith("start afresh, or go on with resume_allow=[config]")
+    cfg = composed(f"run_dir={run.parent}/new", "resume=auto")
+    resume(cfg, processes=1)
+    assert cfg.ckpt_path is None and "saved before the recipe changed" in caplog.text
+    cfg = composed(f"run_dir={run.parent}/new", f"resume={run}", "resume_allow=[config]")
+    resume(cfg, processes=1)
+    assert cfg.ckpt_path == checkpoint
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -287,7 +287,7 @@ class Clipped(pl.Callback):
 @pytest.mark.parametrize("limit", [0.01, 1e6])
 def test_gradients_are_measured_once_and_clipped_by_it(configure: Configure, limit: float) -> None:
     clipped = Clipped()
-    schedule = [f"callbacks.gradient_clip.schedule.{end}={limit}" for end in ("start", "end")]
+    schedule = [f"callbacks.gradient_clip.{end}={limit}" for end in ("start", "end")]
     cfg = configure(*QUIET, *SHORT, *schedule, "weighting=static")
     with NormCount() as count:
         fit(cfg, clipped)
@@ -299,6 +299,6 @@ def test_gradients_are_measured_once_and_clipped_by_it(configure: Configure, lim
 
 def test_without_a_guard_lightning_clips(configure: Configure) -> None:
     clipped = Clipped()
-    schedule = [f"callbacks.gradient_clip.schedule.{end}=0.01" for end in ("start", "end")]
+    schedule = [f"callbacks.gradient_clip.{end}=0.01" for end in ("start", "end")]
     fit(configure(*QUIET, *SHORT, *schedule, "callbacks.nonfinite=null"), clipped)
     assert clipped.norms == pytest.approx([0.01] * 8, rel=1e-3)

@@ -1,6 +1,5 @@
 """Candidate losses of a library beside the tasks' own: who they are, and how they train."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from polyqwen.build.run import Parts, build
 from polyqwen.config.candidate_losses import Further, further_losses
 from polyqwen.config.check import resolved
 from polyqwen.config.errors import ConfigError
-from polyqwen.training.callbacks.schedules import LossSchedule
-from polyqwen.training.schedules import constant
+from polyqwen.training.callbacks.schedules import LossWarmup
 from polyqwen.training.step import pairs_of_task
 from tests.config.test_conf import composed
 from tests.conftest import Configure
@@ -119,10 +117,11 @@ def test_the_loss_is_the_weighted_sum_of_all(parts_of_choice: Parts) -> None:
     assert counts == {name: 8.0 if name in present else 0.0 for name in model.streams}
 
 
-def test_schedules_leave_candidates_alone(parts_of_choice: Parts) -> None:
+def test_warmups_leave_candidates_alone(parts_of_choice: Parts) -> None:
     model = parts_of_choice.model
-    schedule: Any = LossSchedule("temperature", partial(constant, value=0.5))
-    assert schedule.apply(None, model) == {"schedule/temperature": 0.5}
+    warmup: Any = LossWarmup("temperature", start=0.5, steps=10)
+    warmup.on_fit_start(None, model)
+    assert warmup.apply(None, model) == {"schedule/temperature": 0.5}
     assert model.losses["text_pair"].temperature == 0.5
     assert model.losses["info_nce_sharp"].loss.temperature == 0.02
 

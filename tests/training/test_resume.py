@@ -19,7 +19,7 @@ from tests.conftest import Configure
 from tests.ranks import on_ranks
 
 SHORT = [
-    "curriculum.switch_step=3",
+    "phase1_steps=3",
     "curriculum.total_steps=8",
     "validate_every=4",
     "schedule_steps=3",

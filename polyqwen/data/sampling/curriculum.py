@@ -5,12 +5,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 _KEYS = {"name", "steps", "shares", "ramp_steps"}
+SharesOver = Literal["phase", "run"]
 
 
 class Phase(NamedTuple):
@@ -153,8 +154,15 @@ def two_phase(
     start_step: int = 0,
     ramp_steps: int = 0,
     foundation: Sequence[str] = ("text_pair",),
+    shares_over: SharesOver = "phase",
 ) -> Curriculum:
     """The paper's curriculum: the foundation tasks alone, then all (viPolyQwen, section 3.3).
+
+    With ``shares_over="run"`` the shares are those of all rows of the whole run, and the second
+    phase makes up for what the first one took: with S steps, the switch at step s, shares p_t of
+    all tasks and f_t of the first phase, its shares are ``(S · p_t − s · f_t) / (S − s)``. So a run
+    whose shares are the tasks' numbers of rows passes over each of them equally often. A ramp is
+    not made up for.
 
     Args:
         tasks: task -> share of a mixed batch.
@@ -162,31 +170,61 @@ def two_phase(
         total_steps: absolute step at which training ends; not above ``switch_step``: phase 1 alone.
         start_step: absolute step at which the run begins; ``switch_step``: phase 2 alone.
         ramp_steps: steps over which the new tasks' shares rise.
-        foundation: tasks of the first phase.
+        foundation: tasks of the first phase; with none of them in the run there is no such phase.
+        shares_over: "phase": shares are those of the second phase; "run": of the whole run.
+
+    Raises:
+        ValueError: ``shares_over="run"`` and the first phase takes more than a task's share.
     """
-    if switch_step and not set(foundation) & set(tasks):
-        raise ValueError(
-            f"curriculum.foundation {list(foundation)} has none of the run's tasks {list(tasks)}; "
-            "name some of them, or use curriculum=single_phase"
-        )
-    first: dict[str, Any] = {
+    first = {task: share for task, share in tasks.items() if task in foundation}
+    if switch_step == 0 or not first:
+        return single_phase(tasks, total_steps=total_steps, start_step=start_step)
+    alone: dict[str, Any] = {
         "name": "foundation",
         "steps": min(switch_step, total_steps),
-        "shares": {task: share for task, share in tasks.items() if task in foundation},
+        "shares": first,
     }
+    if total_steps <= switch_step:
+        return Curriculum(tasks, [alone], total_steps, start_step=start_step)
+    run = shares_over == "run"
     second: dict[str, Any] = {
         "name": "balance",
         "steps": None,
-        "shares": None,
+        "shares": _left_for_phase_two(tasks, first, switch_step, total_steps) if run else None,
         "ramp_steps": ramp_steps,
     }
-    if switch_step == 0:
-        phases = [{**second, "ramp_steps": 0}]
-    elif total_steps <= switch_step:
-        phases = [first]
-    else:
-        phases = [first, second]
-    return Curriculum(tasks, phases, total_steps, start_step=start_step)
+    return Curriculum(tasks, [alone, second], total_steps, start_step=start_step)
+
+
+def _left_for_phase_two(
+    tasks: Mapping[str, float], first: Mapping[str, float], switch_step: int, total_steps: int
+) -> dict[str, float]:
+    """Steps' worth of rows that each task still has to get after the switch."""
+    whole, foundation = sum(tasks.values()), sum(first.values())
+    rest = {}
+    for task, share in tasks.items():
+        taken = switch_step * first.get(task, 0.0) / foundation
+        rest[task] = total_steps * share / whole - taken
+        if rest[task] < 0.0:
+            raise ValueError(
+                f"curriculum.switch_step={switch_step} gives {task} more than its share of all "
+                f"{total_steps} steps; lower phase1_steps, raise total_steps or "
+                f"tasks.{task}.share, or use shares_over=phase"
+            )
+    return rest
+
+
+def single_phase(
+    tasks: Mapping[str, float], *, total_steps: int, start_step: int = 0
+) -> Curriculum:
+    """All tasks from the first step on.
+
+    Args:
+        tasks: task -> share of a batch.
+        total_steps: absolute step at which training ends.
+        start_step: absolute step at which the run begins.
+    """
+    return Curriculum(tasks, [{"name": "balance"}], total_steps, start_step=start_step)
 
 
 def staged(
@@ -194,7 +232,7 @@ def staged(
     *,
     starts: Mapping[str, int] | None,
     total_steps: int,
-    switch_step: int = 0,
+    switch_step: int | None = None,
     start_step: int = 0,
     ramp_steps: int = 0,
 ) -> Curriculum:
@@ -205,7 +243,7 @@ def staged(
         starts: task -> first step with it, >= 0; tasks left out, or all for None, are on from the
             first.
         total_steps: absolute step at which training ends.
-        switch_step: the start that schedules and boosts take as the switch; 0 for none.
+        switch_step: the start that schedules and boosts take as the switch; None for none.
         start_step: absolute step at which the run begins.
         ramp_steps: steps over which a new task's share rises; cut to the length of its phase.
 
@@ -225,7 +263,7 @@ def staged(
     edges = sorted(set(begins.values()))
     if edges[0] > 0:
         raise ValueError(f"curriculum.starts leave no task for step 0: {dict(begins)}")
-    if switch_step not in (0, *edges):
+    if switch_step not in (None, 0, *edges):
         raise ValueError(f"curriculum.switch_step must be one of {edges}, got {switch_step}")
     phases: list[dict[str, Any]] = []
     for edge, end in zip(edges, [*edges[1:], total_steps], strict=True):

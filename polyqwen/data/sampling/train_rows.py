@@ -29,7 +29,7 @@ class TrainRows:
         curriculum: Curriculum,
         sampling: Sampling,
         batch_size: int | None,
-        rows_per_task: int | dict[str, int] | None,
+        rows_per_task: int | dict[str, int | None] | None,
         seed: int,
     ) -> None:
         rows = rows_per_task

@@ -1,17 +1,13 @@
 """Values that change with the optimizer step: loss settings, the gradient clip, the boost."""
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 
 from polyqwen.training.module import EmbeddingModule
-from polyqwen.training.schedules import DecayShape, decay_from_switch
-
-log = logging.getLogger(__name__)
-Schedule = Callable[[int], float]
+from polyqwen.training.schedules import Shape, curve, decay_from_switch
 
 
 class ScheduleCallback(pl.Callback, ABC):
@@ -37,55 +33,108 @@ class ScheduleCallback(pl.Callback, ABC):
         """Sets this step's values and returns them by logger key."""
 
 
-class LossSchedule(ScheduleCallback):
-    """Sets an attribute of the losses that have it, such as their temperature.
+class LossWarmup(ScheduleCallback):
+    """Moves a setting of losses from a start value to the one that each loss was configured with.
+
+    ``value(step) = shape(step; start, configured, steps)``: the paper's warm-ups of τ, λ_score and
+    λ_rank (viPolyQwen, section 3.4). A loss whose configured value is 0 keeps it: its term is off.
 
     Args:
-        attribute: name of the losses' attribute.
-        schedule: absolute optimizer step -> value.
-        tasks: tasks whose losses are set; None takes all that have the attribute.
+        attribute: name of the losses' attribute, such as ``temperature``.
+        start: value at step 0.
+        steps: optimizer steps until the configured value, >= 0; 0: from step 0 on.
+        shape: "linear", "cosine" or "step".
+        losses: tasks whose own losses are warmed; tasks that take no part are passed over. None:
+            those whose class names the attribute in ``warmed``, so that another quantity of the
+            same name (the temperature of CoSENT or of SigLIP) is left alone.
+
+    Raises:
+        ValueError: an unknown shape, or ``steps`` below 0; at the start of the fit, a loss named
+            in ``losses`` without the attribute.
     """
 
     def __init__(
-        self, attribute: str, schedule: Schedule, tasks: Sequence[str] | None = None
+        self,
+        attribute: str,
+        start: float,
+        steps: int,
+        shape: Shape = "linear",
+        losses: Sequence[str] | None = None,
     ) -> None:
-        self.attribute = attribute
-        self.schedule = schedule
-        self.tasks = tasks
+        self.attribute, self.start, self.steps = attribute, start, steps
+        self.curve = curve(shape)
+        self.curve(0, start, start, steps)  # checks the length
+        self.losses = losses
+        self.configured: dict[str, float] = {}  # name of each loss -> value to end at
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says so when there is nothing to set, as in a run without scored pairs."""
-        if not self._losses(pl_module):
-            log.info("no loss has %r: its schedule is without effect", self.attribute)
+        """Notes the configured values, before the first step replaces them."""
+        assert isinstance(pl_module, EmbeddingModule)
+        self.configured = self.targets({task: pl_module.losses[task] for task in pl_module.tasks})
 
-    def _losses(self, module: Any) -> list[Any]:
-        tasks = [t for t in module.losses if self.tasks is None or t in self.tasks]
-        return [module.losses[t] for t in tasks if hasattr(module.losses[t], self.attribute)]
+    def targets(self, losses: Mapping[str, Any]) -> dict[str, float]:
+        """The losses that are warmed, with the values that they end at.
+
+        Args:
+            losses: task -> its own loss.
+        """
+        chosen = losses
+        if self.losses is not None:
+            chosen = {task: loss for task, loss in losses.items() if task in self.losses}
+            for task, loss in chosen.items():
+                if not hasattr(loss, self.attribute):
+                    raise ValueError(
+                        f"the warm-up of {self.attribute} names the loss of {task}, but a "
+                        f"{type(loss).__name__} has none; take {task} out of its losses"
+                    )
+        else:
+            chosen = {t: x for t, x in losses.items() if self.attribute in getattr(x, "warmed", ())}
+        ends = {task: float(getattr(loss, self.attribute)) for task, loss in chosen.items()}
+        return {task: end for task, end in ends.items() if end != 0.0}
 
     def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
-        """Sets this step's value."""
-        losses = self._losses(module)
-        if not losses:
-            return {}
-        value = float(self.schedule(module.step))
-        for loss in losses:
-            setattr(loss, self.attribute, value)
-        return {f"schedule/{self.attribute}": value}
+        """Sets this step's value; one logger key if all losses end at the same value."""
+        values = {
+            task: self.curve(module.step, self.start, end, self.steps)
+            for task, end in self.configured.items()
+        }
+        for task, value in values.items():
+            setattr(module.losses[task], self.attribute, value)
+        key = f"schedule/{self.attribute}"
+        if len(set(self.configured.values())) == 1:
+            return {key: next(iter(values.values()))}
+        return {f"{key}/{task}": value for task, value in values.items()}
 
 
 class GradientClipSchedule(ScheduleCallback):
     """Sets the largest gradient norm; Lightning clips to it in the same step.
 
     Args:
-        schedule: absolute optimizer step -> norm, > 0.
+        start: norm at step 0, > 0.
+        end: norm from ``steps`` on, > 0; None (``trainer.gradient_clip_val=null``): gradients are
+            never clipped.
+        steps: optimizer steps from one to the other, >= 0.
+        shape: "linear", "cosine" or "step".
+
+    Raises:
+        ValueError: a number or the shape is out of range.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(
+        self, start: float, end: float | None, steps: int, shape: Shape = "cosine"
+    ) -> None:
+        for name, norm in (("start", start), ("end", end)):
+            if norm is not None and not norm > 0.0:
+                raise ValueError(f"the gradient clip's {name} must be > 0, got {norm}")
+        self.start, self.end, self.steps = start, end, steps
+        self.curve = curve(shape)
+        self.curve(0, start, start, steps)  # checks the length
 
     def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
         """Sets this step's value."""
-        trainer.gradient_clip_val = float(self.schedule(module.step))
+        if self.end is None:
+            return {}
+        trainer.gradient_clip_val = self.curve(module.step, self.start, self.end, self.steps)
         return {"schedule/gradient_clip": trainer.gradient_clip_val}
 
 
@@ -106,7 +155,7 @@ class TaskBoost(ScheduleCallback):
         switch_step: int | None,
         factor: float = 2.0,
         boost_steps: int = 500,
-        shape: DecayShape = "linear",
+        shape: Shape = "linear",
     ) -> None:
         decay_from_switch(0, switch_step, factor, boost_steps, shape)  # checks the ranges
         self.task, self.switch_step = task, switch_step

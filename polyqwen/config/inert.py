@@ -1,0 +1,155 @@
+"""Keys given on the command line that nothing reads: refused, with the key that acts instead."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from polyqwen.config.errors import ConfigError
+from polyqwen.config.identity import flat_settings
+
+# keys of the primary file that other files refer to, and nothing else reads
+REFERRED = {
+    "total_steps": "curriculum.total_steps is given, or follows the first phase",
+    "phase1_steps": "curriculum.switch_step is given",
+    "shares_over": "the curriculum has no second phase of its own shares",
+    "schedule_steps": "no warm-up is left",
+    "eval_steps": "nothing follows it; add eval=tied",
+}
+
+
+class Composed(NamedTuple):
+    """A configuration as the rules look at it.
+
+    Attributes:
+        values: resolved.
+        raw: flat, by dotted key, with ``${…}`` as written.
+        given: keys of the command line.
+        dropped: nodes of tasks that take no part, see `drop_absent_tasks`.
+    """
+
+    values: Mapping[str, Any]
+    raw: Mapping[str, Any]
+    given: Sequence[str]
+    dropped: Sequence[str]
+
+
+# (configuration, key) -> why the key has no effect; None where it has one
+Rule = Callable[[Composed, str], str | None]
+
+
+def given_keys(overrides: Iterable[str]) -> list[str]:
+    """Dotted keys that the command line gives a value; null, which switches off, is none.
+
+    Args:
+        overrides: as typed.
+    """
+    keys = []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if not override.is_delete() and override.value() is not None:
+            keys.append(str(override.key_or_group))
+    return keys
+
+
+def check_inert(
+    cfg: DictConfig, values: Mapping[str, Any], overrides: Iterable[str], dropped: Sequence[str]
+) -> None:
+    """Refuses a key of the command line that has no effect with the other choices.
+
+    Args:
+        cfg: the composed configuration.
+        values: it, resolved.
+        overrides: the command line's.
+        dropped: what `drop_absent_tasks` removed.
+
+    Raises:
+        ConfigError: naming the key and what to do instead.
+    """
+    raw = flat_settings(OmegaConf.to_container(cfg, resolve=False))
+    composed = Composed(values, raw, given_keys(overrides), dropped)
+    for key in composed.given:
+        for pattern, rule in RULES:
+            if re.fullmatch(pattern, key) and (reason := rule(composed, key)) is not None:
+                raise ConfigError(key, f"has no effect: {reason}")
+
+
+def _referred(composed: Composed, key: str) -> str | None:
+    reference = re.compile(rf"\$\{{\.*{key}\}}")
+    if any(reference.search(str(value)) for value in composed.raw.values()):
+        return None
+    return REFERRED[key]
+
+
+def _phase1_steps(composed: Composed, key: str) -> str | None:
+    return REFERRED[key] if "curriculum.switch_step" in composed.given else None
+
+
+def _fixed_rows(composed: Composed, task: str) -> str | None:
+    """The key that gives a task its number of rows, if one does."""
+    if composed.values["tasks"][task].get("batch_size"):
+        return f"tasks.{task}.batch_size"
+    rows = composed.values["data"].get("rows_per_task")
+    if isinstance(rows, dict):
+        return f"data.rows_per_task.{task}" if rows.get(task) else None
+    return "data.rows_per_task" if rows else None
+
+
+def _share(composed: Composed, key: str) -> str | None:
+    task = key.split(".")[1]
+    if task not in composed.values["tasks"]:
+        return None
+    fixed = _fixed_rows(composed, task)
+    return fixed and f"{fixed} sets the task's rows; set that to null and give data.batch_size"
+
+
+def _batch_size(composed: Composed, key: str) -> str | None:
+    fixed = [_fixed_rows(composed, task) for task in composed.values["tasks"]]
+    if None in fixed:
+        return None
+    return f"every task has rows of its own ({fixed[0]}); change these, or set them to null"
+
+
+def _rows_per_task(composed: Composed, key: str) -> str | None:
+    task = key.split(".")[2]
+    own = composed.values["tasks"].get(task, {}).get("batch_size")
+    return f"tasks.{task}.batch_size={own} sets the task's rows" if own else None
+
+
+def _score_threshold(composed: Composed, key: str) -> str | None:
+    gate = composed.values["losses"][key.split(".")[1]].get("score_gate")
+    if gate in (None, "threshold"):
+        return None
+    return f"it is read by score_gate=threshold only, and score_gate is {gate}"
+
+
+def _switch(composed: Composed, key: str) -> str | None:
+    if composed.values["callbacks"][key.split(".")[1]].get("switch_step") is not None:
+        return None
+    return "the curriculum has no switch; use curriculum=two_phase"
+
+
+def _clip_end(composed: Composed, key: str) -> str | None:
+    limit = composed.values["trainer"].get("gradient_clip_val")
+    if limit is None or limit == composed.values["callbacks"]["gradient_clip"]["end"]:
+        return None
+    return f"trainer.gradient_clip_val is {limit}; give one of them"
+
+
+def _absent_task(composed: Composed, key: str) -> str | None:
+    node = next((n for n in composed.dropped if f"{key}.".startswith(f"{n}.")), None)
+    return node and f"task {node.partition('.')[2]} takes no part in the run"
+
+
+RULES: tuple[tuple[str, Rule], ...] = (  # pattern of keys, rule
+    ("|".join(REFERRED), _referred),
+    ("phase1_steps", _phase1_steps),
+    (r"(tasks|losses|metrics)\..*", _absent_task),
+    (r"tasks\.\w+\.share", _share),
+    (r"data\.batch_size", _batch_size),
+    (r"data\.rows_per_task\.\w+", _rows_per_task),
+    (r"losses\.\w+\.score_threshold", _score_threshold),
+    (r"callbacks\.(boost|forgetting)\.(factor|boost_steps|shape|task|metric)", _switch),
+    (r"callbacks\.gradient_clip\.end|trainer\.gradient_clip_val", _clip_end),
+)
