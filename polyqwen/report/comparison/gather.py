@@ -10,6 +10,7 @@ from polyqwen.report.comparison.claims import Tested, put_to_the_test, read_clai
 from polyqwen.report.page.render import render_text
 from polyqwen.runs.find import find_runs
 from polyqwen.runs.run_folder import NOT_BEGUN, RunFolder
+from polyqwen.runs.scores import RETENTION
 from polyqwen.runs.variants import group_runs
 
 MOST_WARNINGS = 12
@@ -120,7 +121,11 @@ def _words(
     planned = manifest.get("variants", {})
     most = max(len(row.seeds) for row in board.rows)
     notes = render_text(
-        "comparison_notes.txt.j2", board=board, jobs=manifest.get("jobs"), most_seeds=most
+        "comparison_notes.txt.j2",
+        board=board,
+        jobs=manifest.get("jobs"),
+        most_seeds=most,
+        retention=any(c.get("metric") == RETENTION for c in manifest.get("claims", {}).values()),
     )
     return Words(
         title=f"Study: {manifest['name']}" if manifest else UNTITLED,
