@@ -19,6 +19,7 @@ from polyqwen.models.encoder import Encoder
 from polyqwen.models.memory.large_batch import LargeBatch
 from polyqwen.models.projection import PartedProjection
 from polyqwen.training.fsdp import shard
+from polyqwen.training.nonfinite_batch import GradientMask, forward_is_finite
 from polyqwen.training.optimizer import GradientNorm, scaled_learning_rates
 from polyqwen.training.step import (
     Features,
@@ -99,6 +100,7 @@ class EmbeddingModule(pl.LightningModule):
         self.boost = dict.fromkeys(self.tasks, 1.0)
         self.weigher = TaskWeigher(self, weighting, self.step_losses)
         self.gradient_norm = GradientNorm()
+        self.gradient_mask = GradientMask()
         self._seen = ViewMetrics({task: self.metric(task) for task in self.tasks})
         self.evaluated: dict[str, PairEmbeddings] = {}
         # published weights come in evaluation mode, without dropout, and Lightning would keep it
@@ -135,14 +137,18 @@ class EmbeddingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Σ λ_t · boost_t · L_t over the tasks present; zero with a graph if there are none.
 
-        With several ranks, each computes the loss of all ranks' rows (see `gather_batch`).
+        With several ranks, each computes the loss of all ranks' rows (see `gather_batch`). Zero
+        also, with the same graph, where the forward pass of any rank is not finite: such a
+        micro-batch gives no gradient, and nothing is learned from it.
         """
         # embed this rank's inputs, then every loss over the pairs of all ranks
         features = self.features(batch)
         pairs = self.step_losses.pairs(features.embeddings, features.tasks)
         outputs = self.step_losses.outputs(pairs)
+        finite = forward_is_finite(features, outputs)
+        self.gradient_mask.begin(self.parameters(), finite)
         # statistics go to the weighting before λ is read: it may weigh this very step by them
-        factors = self.weigher.weigh(self.step, batch, features, outputs)
+        factors = self.weigher.weigh(self.step, batch, features, outputs, finite)
         weights = {name: factors[name] * self.boost[self.streams[name]] for name in outputs}
         # the sum starts with zeros that reach every parameter, whichever tasks are absent
         total = features.embeddings.sum() * 0.0
@@ -151,6 +157,7 @@ class EmbeddingModule(pl.LightningModule):
             total = total + self.projection.penalty()
         for name, output in outputs.items():
             total = total + weights[name] * output.total
+        total = torch.where(finite, total, 0.0)
         self.record = StepRecord(
             total=total.detach(),
             outputs={n: o._replace(total=o.total.detach()) for n, o in outputs.items()},
@@ -163,8 +170,13 @@ class EmbeddingModule(pl.LightningModule):
             rows={task: len(own.query) for task, own in pairs.items()},
             embeddings=features.embeddings.detach(),
             tasks=features.tasks,
+            finite=finite,
         )
         return total
+
+    def on_after_backward(self) -> None:
+        """Lets the gradients of other passes through, such as that of the trusted rows."""
+        self.gradient_mask.end()
 
     def trusted_batch(self) -> Batch:
         """This rank's share of the data module's trusted rows, on its device."""
@@ -175,6 +187,7 @@ class EmbeddingModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Gives the weighting what it has to know of the losses and the step."""
         self.weigher.bind(self.trainer.accumulate_grad_batches)
+        self.gradient_mask.accumulates = self.trainer.accumulate_grad_batches > 1
 
     def configure_model(self) -> None:
         """Shards all weights over the processes where there is a device mesh (``trainer=fsdp``)."""

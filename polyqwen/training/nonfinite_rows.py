@@ -1,6 +1,6 @@
-"""Which rows made a step's gradients not finite; looked for in such a step only."""
+"""Which rows made losses or gradients of a step not finite; looked for in such a step only."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -35,31 +35,31 @@ class NonFiniteRows(NamedTuple):
 
 
 def find_nonfinite_rows(
-    module: EmbeddingModule, records: Sequence[StepRecord]
+    module: EmbeddingModule, records: Mapping[int, StepRecord]
 ) -> list[NonFiniteRows]:
     """The rows of all ranks that made a step not finite; a collective, the same on every rank.
 
-    An embedding that is NaN names its rows for certain. Where all are finite, the losses are
-    computed once more from the same embeddings, task by task, with their gradients.
+    An embedding or a loss that is NaN names its rows for certain. Where all are finite, the losses
+    are computed once more from the same embeddings, task by task, with their gradients.
 
     Args:
         module: as it was in the step.
-        records: of the step's micro-batches.
+        records: micro-batch of the step -> its record, the same ones on every rank.
     """
     rank = module.global_rank
     # surest: rows whose own embedding or score is not finite
-    own = [bad for i, record in enumerate(records) for bad in _of_contents(i, rank, record)]
+    own = [bad for i, record in records.items() for bad in _of_contents(i, rank, record)]
     found = _of_all_ranks(own)
     known = {(bad.micro_batch, bad.task) for bad in found}
     # else by the losses of the tasks that had no such rows
-    own = [bad for i, record in enumerate(records) for bad in _of_losses(i, module, record)]
+    own = [bad for i, record in records.items() for bad in _of_losses(i, module, record)]
     found += [bad for bad in _of_all_ranks(own) if (bad.micro_batch, bad.task) not in known]
     if found:
         return found
     # else nothing points at any row: all of the step are named
     every = [
         NonFiniteRows(i, rank, task, CAUSES[-1], _numbers(batch.row))
-        for i, record in enumerate(records)
+        for i, record in records.items()
         for task, batch in record.tasks.items()
     ]
     return _of_all_ranks(every)
@@ -110,7 +110,7 @@ def _of_losses(index: int, module: EmbeddingModule, record: StepRecord) -> Itera
         task = module.streams[name]
         batch = record.tasks.get(task)  # absent here, present on another rank
         rows = [] if batch is None else _numbers(batch.row)
-        if not output.total.isfinite():
+        if not record.outputs[name].total.isfinite():
             yield NonFiniteRows(index, module.global_rank, task, CAUSES[2], rows)
             continue
         (gradient,) = torch.autograd.grad(

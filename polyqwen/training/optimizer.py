@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -133,16 +134,27 @@ class GradientNorm:
         self.value = 0.0
         self._norm: Tensor | None = None  # the same on the device, until clipping has used it
 
-    def measure(self, parameters: Iterable[Parameter]) -> float:
-        """The norm of all gradients: the step's one wait for the device.
+    def measure(self, parameters: Iterable[Parameter], dropped: Tensor) -> int:
+        """Sets `value`, the norm of all gradients, and reads ``dropped``.
 
-        The host has to know it to skip a step.
+        Both together are the step's one wait for the device: the host has to know them to skip a
+        step.
+
+        Args:
+            parameters: whose gradients are measured.
+            dropped: () number of micro-batches whose gradients are zero, on their device.
+
+        Returns:
+            That number.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
         self._norm = norm = get_total_norm(gradients) if gradients else None
         whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        self.value = math.nan if whole is None else float(whole)
-        return self.value
+        if whole is None:
+            self.value = math.nan
+            return int(dropped)
+        self.value, count = torch.stack([whole.float(), dropped.float()]).tolist()
+        return int(count)
 
     def clip(self, parameters: Iterable[Parameter], limit: float | None) -> bool:
         """Clips to ``limit``, if there is one; False where nothing was measured in this step."""

@@ -216,6 +216,7 @@ class StepRecord(NamedTuple):
     rows: dict[str, int]  # of all ranks, by task
     embeddings: Tensor  # (N, D), of this rank
     tasks: dict[str, TaskBatch]  # this rank's pairs of them
+    finite: Tensor  # () bool: the forward pass is finite on all ranks; else the loss was zero
 
 
 def check_names(kind: str, given: Collection[str], wanted: Collection[str]) -> None:

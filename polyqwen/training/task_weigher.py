@@ -72,7 +72,12 @@ class TaskWeigher:
         self.weighting.bind(bounds, accumulate, further)
 
     def weigh(
-        self, step: int, batch: Batch, features: Features, outputs: Mapping[str, LossOutput]
+        self,
+        step: int,
+        batch: Batch,
+        features: Features,
+        outputs: Mapping[str, LossOutput],
+        finite: Tensor,
     ) -> dict[str, Tensor]:
         """Observes one micro-batch and returns λ of every loss, present or not; no graph.
 
@@ -81,20 +86,22 @@ class TaskWeigher:
             batch: of this rank.
             features: of the batch, with their graph.
             outputs: losses present, over the rows of all ranks.
+            finite: () bool, the same on all ranks; a micro-batch that is not finite is counted, and
+                left out of all statistics.
         """
         weighting, streams = self.weighting, self.losses.streams
         self._batch = batch if weighting.needs_after else None
-        self._observe_losses(features, outputs)
+        self._observe_losses(features, outputs, finite)
         # one loss alone can be in no conflict, and has nothing to be balanced with
         totals = [outputs[n].total if n in outputs else None for n in streams]
         several = len(outputs) > 1
         if self._watched is not None and several:
-            self._watched.add(totals, self.graph(features))
+            self._watched.add(totals, self.graph(features), finite)
         if weighting.due(step):
             if weighting.needs_features:
-                weighting.observe_features(features.pooled)
+                weighting.observe_features(features.pooled, finite)
             if weighting.gram is not None and several:
-                weighting.gram.add(totals, self.graph(features))
+                weighting.gram.add(totals, self.graph(features), finite)
             if weighting.lag == 0:
                 self._update = self.update(step)
         return dict(zip(streams, weighting.weights(step), strict=True))
@@ -146,14 +153,17 @@ class TaskWeigher:
             gram.all_reduce()
         return gram.take()
 
-    def _observe_losses(self, features: Features, outputs: Mapping[str, LossOutput]) -> None:
+    def _observe_losses(
+        self, features: Features, outputs: Mapping[str, LossOutput], finite: Tensor
+    ) -> None:
         """Losses and chance levels are those of all ranks; each rank counts its own rows."""
         device, streams = features.embeddings.device, self.losses.streams
         zero = torch.zeros((), device=device)
         chance = [outputs[n].chance if n in outputs else zero for n in streams]
         tasks = {task: len(own.query) for task, own in features.tasks.items()}
         rows = [tasks.get(t, 0) if n in outputs else 0 for n, t in streams.items()]
-        losses = self.losses.totals(outputs, device)
+        # NaN, as a loss that is not finite itself: counted as skipped
+        losses = torch.where(finite, self.losses.totals(outputs, device), torch.nan)
         self.weighting.observe(losses, to_device_async(rows, device), torch.stack(chance))
 
     def _trusted_losses(self) -> Tensor:

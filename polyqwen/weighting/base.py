@@ -34,8 +34,8 @@ class Weighting(TaskState, ABC):
     ``pending`` (`WeightUpdater` sees to it).
 
     *Not finite*: losses that are not are left out and counted; a Gram matrix or an answer that is
-    not, or a missing loss in an `in_step` strategy, leaves the weights as they were (``kept``
-    counts such updates).
+    not, or in an `in_step` strategy a task none of whose losses is, leaves the weights as they were
+    (``kept`` counts such updates).
 
     Args:
         static: task -> weight, > 0; the weights to start from, and the order of tasks.
@@ -117,11 +117,16 @@ class Weighting(TaskState, ABC):
         """Whether `observe_features` wants the pooled features of steps that are `due`."""
         return self.sketch is not None
 
-    def observe_features(self, pooled: Tensor) -> None:
-        """Takes one micro-batch's pooled features, (N, H), of this rank."""
+    def observe_features(self, pooled: Tensor, finite: Tensor | None = None) -> None:
+        """Takes one micro-batch of this rank.
+
+        Args:
+            pooled: (N, H) features.
+            finite: () bool, whether the micro-batch counts; None: it does.
+        """
         if self.sketch is None:
             raise NotImplementedError(f"{type(self).__name__} asks for no features")
-        self.sketch.add(pooled)
+        self.sketch.add(pooled, finite)
 
     def trusted_objective(self, losses: Tensor) -> Tensor:
         """What the trusted rows are to improve: the mean of their tasks' own losses.
@@ -228,7 +233,7 @@ class Weighting(TaskState, ABC):
 
     def _checked(self, statistics: Statistics, old: Tensor) -> Decision | None:
         """The strategy's decision, or the old weights where one cannot be had."""
-        if self.in_step and bool(statistics.skipped.any()):
+        if self.in_step and bool((~statistics.active & (statistics.skipped > 0)).any()):
             why = "a loss"
         elif statistics.products is not None and not statistics.products.finite:
             why = "a gradient"

@@ -25,8 +25,13 @@ class FeatureSketch:
         self._random: Tensor | None = None  # (H, size)
         self._sums = torch.zeros(size + 1, dtype=torch.float64)  # Σ h R, then N
 
-    def add(self, pooled: Tensor) -> None:
-        """Adds one micro-batch's features, (N, H), without a graph."""
+    def add(self, pooled: Tensor, finite: Tensor | None = None) -> None:
+        """Adds one micro-batch's features.
+
+        Args:
+            pooled: (N, H); its graph is not used.
+            finite: () bool, whether the micro-batch counts; None: it does.
+        """
         total = pooled.detach().float().sum(0)  # (H,)
         if self._random is None or self._random.shape[0] != len(total):
             generator = torch.Generator().manual_seed(self.seed)
@@ -34,6 +39,8 @@ class FeatureSketch:
             self._random = drawn / len(total) ** 0.5
         self._random = self._random.to(total.device)
         own = torch.cat([total @ self._random, total.new_full((1,), float(len(pooled)))])
+        if finite is not None:
+            own = torch.where(finite, own, 0.0)
         self._sums = self._sums.to(total.device) + own.double()
 
     def all_reduce(self) -> None:

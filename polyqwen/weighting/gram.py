@@ -48,7 +48,8 @@ class Gram(ABC):
 
     ``G = (1/A²) · S Sᵀ`` with ``S = Σ over the step's A micro-batches and all ranks`` of the
     gradients (T, P). Sums are formed before the product: a mean of every rank's own Gram matrix
-    would be another matrix, too large on the diagonal.
+    would be another matrix, too large on the diagonal. Micro-batches that are not finite are left
+    out of S and A; G is NaN where none is left.
     """
 
     through_encoder: ClassVar[bool] = False  # whether gradients reach behind the pooled features
@@ -56,21 +57,26 @@ class Gram(ABC):
     def __init__(self) -> None:
         self._sums: Tensor | None = None  # (T, P)
         self._trusted: Tensor | None = None  # (P,)
-        self._batches = 0
+        self._batches: int | Tensor = 0
 
-    def add(self, losses: Sequence[Tensor | None], graph: Graph) -> None:
+    def add(
+        self, losses: Sequence[Tensor | None], graph: Graph, finite: Tensor | None = None
+    ) -> None:
         """Adds one micro-batch.
 
         Args:
             losses: of each task over the rows of all ranks, with a graph; None where absent. The
                 tasks present must be the same on all ranks.
             graph: of this rank.
+            finite: () bool, whether the micro-batch counts; None: it does.
         """
         rows = [None if loss is None else self._gradient(loss, graph) for loss in losses]
         absent = torch.zeros_like(next(row for row in rows if row is not None))
         stacked = torch.stack([absent if row is None else row for row in rows])  # (T, P)
+        if finite is not None:
+            stacked = torch.where(finite, stacked, 0.0)
         self._sums = stacked if self._sums is None else self._sums + stacked
-        self._batches += 1
+        self._batches = self._batches + (1 if finite is None else finite)
 
     def add_trusted(self, loss: Tensor, graph: Graph) -> None:
         """Sets the gradient that the tasks' are compared with: of rows of its own, once a step."""

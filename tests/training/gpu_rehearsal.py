@@ -108,6 +108,7 @@ def waits_of(parts: Parts, batch: Batch) -> list[str]:
         part.to(torch.bfloat16)  # which packed attention on a GPU asks for
     with rehearsal(module) as (mode, copies):
         batch = tree.tree_map(partial(faked, mode=mode), batch)
+        module.gradient_mask.accumulates = True  # as in a step of several micro-batches
         there = move_data_to_device(batch, torch.device(KIND, 0))  # Lightning's, as in a run
         module.training_step(there, 0).backward()
     trained = [p for p in module.parameters() if p.grad is not None]

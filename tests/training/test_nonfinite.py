@@ -22,6 +22,7 @@ from polyqwen.training.module import EmbeddingModule
 from tests.config.test_bad_input import assert_refused, forked
 from tests.conftest import Configure
 from tests.ranks import on_ranks
+from tests.training.test_callbacks import logged
 from tests.training.test_resume import SHORT
 
 NAN = float("nan")
@@ -46,6 +47,39 @@ def in_an_embedding(task: str, step: int, place: int = 0) -> Plant:
 
         model.project = project  # type: ignore[method-assign]
         model.planted = planted  # type: ignore[assignment]
+
+    return plant
+
+
+def in_the_hidden_states(*batches: int) -> Plant:
+    """All of the encoder's output in some loader batches, so that it is in all gradients too."""
+
+    def plant(model: EmbeddingModule) -> None:
+        plain, now = model.training_step, [-1]
+
+        def step(batch: Any, batch_idx: int) -> Tensor:
+            now[0] = batch_idx
+            return plain(batch, batch_idx)
+
+        def spoil(encoder: Any, given: Any, hidden: Tensor) -> Tensor | None:
+            return hidden * NAN if model.training and now[0] in batches else None
+
+        model.training_step = step  # type: ignore[method-assign]
+        model.encoder.register_forward_hook(spoil)
+
+    return plant
+
+
+def no_loss_in(*batches: int) -> Plant:
+    """What remains of a run where these loader batches have a loss of zero."""
+
+    def plant(model: EmbeddingModule) -> None:
+        plain = model.training_step
+
+        def step(batch: Any, batch_idx: int) -> Tensor:
+            return plain(batch, batch_idx) * float(batch_idx not in batches)
+
+        model.training_step = step  # type: ignore[method-assign]
 
     return plant
 
@@ -110,9 +144,10 @@ def assert_finite(model: EmbeddingModule) -> None:
     assert model.weighting.weights(model.step).isfinite().all()
 
 
+ACCUMULATE = "trainer.accumulate_grad_batches=2"
+DROPPED = "train/dropped_micro_batches"
 MODES = {
     "plain": (),
-    "accumulation": ("trainer.accumulate_grad_batches=2",),
     "cached": ("large_batch=cached",),
     "bf16": ("trainer.precision=bf16-mixed",),
     "one by one": ("weighting=pcgrad",),
@@ -135,8 +170,74 @@ def test_the_row_is_named_and_the_step_skipped(
     (bad,) = entry["rows"]
     assert (entry["step"], bad["task"], bad["cause"], bad["rank"]) == (4, "ocr", "embedding", 0)
     assert bad["rows"] == model.planted and bad["micro_batch"] == 0
+    assert (entry["skipped"], entry["dropped_micro_batches"], guard.dropped) == (True, [0], 1)
     (line,) = [r.message for r in caplog.records if "skipped" in r.message]
     assert f"ocr rows {model.planted[0]} of rank 0: embedding not finite" in line
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_micro_batch_of_two_costs_itself(
+    configure: Configure, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The step is taken, its weighting learns from the other one, and it is no bad step."""
+    plant, few = in_an_embedding("ocr", 4, 2), "callbacks.nonfinite.max_bad_steps=1"
+    guard, model, error = fit(configure, tmp_path, plant, ACCUMULATE, few, *MODES[mode])
+    assert error is None and (guard.total, guard.in_a_row, guard.dropped) == (0, 0, 1)
+    assert_finite(model)
+    assert int(model.weighting.kept) == 0
+    (entry,) = entries(tmp_path)
+    (bad,) = entry["rows"]
+    assert (entry["step"], entry["skipped"], entry["dropped_micro_batches"]) == (4, False, [0])
+    assert (bad["task"], bad["cause"], bad["micro_batch"]) == ("ocr", "embedding", 0)
+    assert bad["rows"] == model.planted
+    (line,) = [r.message for r in caplog.records if "goes on" in r.message]
+    assert line.startswith("step 4 goes on without 1 of 2 micro-batches not finite (1 in all); ocr")
+    written = logged(tmp_path)
+    counts = [row[DROPPED] for row in written if DROPPED in row]
+    assert [float(count) for count in counts] == [1.0]
+    assert not any(value == "nan" for row in written for value in row.values())
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [(), ("large_batch=cached",), ("large_batch=checkpoint",), ("trainer.precision=bf16-mixed",)],
+    ids=str,
+)
+def test_a_dropped_micro_batch_is_one_of_zero_loss(
+    configure: Configure, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """Bit for bit: nothing else of the step changes, such as the divisor, though all is NaN."""
+    options = (ACCUMULATE, "weighting=static", *mode)
+    guard, model, _ = fit(configure, tmp_path / "a", in_the_hidden_states(4, 11), *options)
+    _, other, _ = fit(configure, tmp_path / "b", no_loss_in(4, 11), *options)
+    assert (guard.total, guard.dropped) == (0, 2)
+    assert_finite(model)
+    expected = dict(other.named_parameters())
+    for name, value in model.named_parameters():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_step_of_dropped_micro_batches_only_is_skipped(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its gradients are all zero, which would still move AdamW."""
+    guard, model, _ = fit(configure, tmp_path, in_the_hidden_states(8, 9), ACCUMULATE)
+    assert (guard.total, guard.in_a_row, guard.dropped) == (1, 0, 2)
+    assert_finite(model)
+    (entry,) = entries(tmp_path)
+    assert (entry["step"], entry["dropped_micro_batches"]) == (4, [0, 1])
+    assert entry["skipped"] and not entry["parameters"]
+    assert {bad["micro_batch"] for bad in entry["rows"]} == {0, 1}
+    assert "step 4 skipped: 2 of 2 micro-batches not finite" in caplog.text
+
+
+def test_dropped_micro_batches_are_counted_over_a_resume() -> None:
+    guard, other, old = NonFiniteGuard(), NonFiniteGuard(), NonFiniteGuard()
+    guard.total, guard.in_a_row, guard.dropped = 3, 1, 7
+    other.load_state_dict(guard.state_dict())
+    assert other.state_dict() == guard.state_dict()
+    old.load_state_dict({"in_a_row": 1, "total": 3})
+    assert old.state_dict() == {"in_a_row": 1, "total": 3, "dropped": 0}
 
 
 def test_a_loss_of_one_task(configure: Configure, tmp_path: Path) -> None:
@@ -169,26 +270,86 @@ def test_a_gradient_within_the_model(
     assert "gradients of projection.alpha are not" in caplog.text
 
 
+Ranked = tuple[int, int, list[int], dict[str, Tensor]]
+
+
+def on_one_rank(
+    configure: Configure, out: Path, world: int, plant: Plant, *overrides: str
+) -> list[Ranked]:
+    """(steps skipped, micro-batches dropped, rows planted, weights) of all; the last one is bad."""
+
+    def run(rank: int) -> Ranked:
+        mine = plant if rank == world - 1 else lambda _: None
+        guard, model, _ = fit(configure, out, mine, f"trainer.devices={world}", *overrides)
+        assert_finite(model)
+        weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+        return guard.total, guard.dropped, getattr(model, "planted", []), weights
+
+    return on_ranks(world, run)
+
+
 @pytest.mark.parametrize(
     "mode", [(), ("large_batch=cached",), ("weighting=mgda",)], ids=["plain", "cached", "mgda"]
 )
 def test_one_rank_only(configure: Configure, tmp_path: Path, mode: tuple[str, ...]) -> None:
-    def run(rank: int) -> tuple[int, list[int], dict[str, Tensor]]:
-        plant = in_an_embedding("ocr", 4, 1)
-        two = ("trainer.devices=2", *mode)
-        guard, model, _ = fit(configure, tmp_path, plant if rank else lambda _: None, *two)
-        assert_finite(model)
-        weights = {n: p.detach().clone() for n, p in model.named_parameters()}
-        return guard.total, getattr(model, "planted", []), weights
-
-    (first, _, ours), (second, planted, theirs) = on_ranks(2, run)
-    assert first == second == 1
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    plant = in_an_embedding("ocr", 4, 1)
+    first, second = on_one_rank(configure, tmp_path, 2, plant, *mode)
+    assert first[:2] == second[:2] == (1, 1)
+    assert all(torch.equal(value, second[3][name]) for name, value in first[3].items())
     (bad,) = entries(tmp_path)[0]["rows"]
-    assert (bad["rank"], bad["task"], bad["rows"]) == (1, "ocr", planted)
+    assert (bad["rank"], bad["task"], bad["rows"]) == (1, "ocr", second[2])
 
 
-@pytest.mark.parametrize("mode", [(), ("trainer.accumulate_grad_batches=2",)], ids=str)
+@pytest.mark.parametrize(
+    ("world", "mode"),
+    [(2, ()), (3, ()), (2, ("large_batch=cached",)), (2, ("weighting=pcgrad",))],
+    ids=str,
+)
+def test_one_rank_costs_all_ranks_that_micro_batch(
+    configure: Configure, tmp_path: Path, world: int, mode: tuple[str, ...]
+) -> None:
+    plant = in_an_embedding("ocr", 4, 1)
+    ranks = on_one_rank(configure, tmp_path, world, plant, ACCUMULATE, *mode)
+    for rank in ranks:
+        assert rank[:2] == (0, 1)
+        assert all(torch.equal(value, rank[3][name]) for name, value in ranks[0][3].items())
+    (entry,) = entries(tmp_path)
+    (bad,) = entry["rows"]
+    assert (entry["skipped"], entry["dropped_micro_batches"]) == (False, [0])
+    assert (bad["rank"], bad["task"], bad["rows"]) == (world - 1, "ocr", ranks[-1][2])
+
+
+def test_a_loss_of_one_rank_only_is_dropped_by_all(configure: Configure, tmp_path: Path) -> None:
+    """Losses of equal pairs are equal, but for a loss that draws or a device that errs."""
+    bad = in_a_loss("vqa_multi", [5])
+    ranks = on_one_rank(configure, tmp_path, 2, bad, "weighting=static")
+    assert [rank[:2] for rank in ranks] == [(1, 1)] * 2
+    assert all(torch.equal(value, ranks[1][3][name]) for name, value in ranks[0][3].items())
+    (rows,) = entries(tmp_path)[0]["rows"]
+    assert (rows["rank"], rows["task"], rows["cause"]) == (1, "vqa_multi", "loss")
+
+
+@pytest.mark.parametrize("mode", [(), ("large_batch=cached",)], ids=str)
+def test_a_rank_of_nothing_but_nan_leaves_the_others_gradients(
+    configure: Configure, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """As if that micro-batch had a loss of zero on all ranks, bit for bit."""
+    options = (ACCUMULATE, "weighting=static", *mode)
+    bad = in_the_hidden_states(9)
+    ranks = on_one_rank(configure, tmp_path / "a", 2, bad, *options)
+
+    def zero(rank: int) -> dict[str, Tensor]:
+        two = "trainer.devices=2"
+        _, model, _ = fit(configure, tmp_path / "b", no_loss_in(9), two, *options)
+        return {n: p.detach().clone() for n, p in model.named_parameters()}
+
+    expected = on_ranks(2, zero)[0]
+    for total, dropped, _, weights in ranks:
+        assert (total, dropped) == (0, 1)
+        assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("mode", [(), (ACCUMULATE,)], ids=str)
 def test_bad_steps_without_end_leave_the_last_good_checkpoint(
     configure: Configure, tmp_path: Path, mode: tuple[str, ...]
 ) -> None:
@@ -198,9 +359,8 @@ def test_bad_steps_without_end_leave_the_last_good_checkpoint(
     forever = in_a_loss("ocr", range(4, 99))
     limit = "callbacks.nonfinite.max_bad_steps=3"
     guard, model, error = fit(configure, tmp_path, forever, limit, last, *mode)
-    assert guard.in_a_row == 3 and "3 steps in a row had gradients that are not finite" in str(
-        error
-    )
+    assert guard.in_a_row == 3
+    assert "3 steps in a row had losses or gradients that are not finite" in str(error)
     good = tmp_path / "checkpoints" / "last.ckpt"
     assert f"the last good checkpoint is {good}" in str(error)
     saved = torch.load(good, weights_only=True)

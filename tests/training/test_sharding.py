@@ -12,9 +12,11 @@ from polyqwen.build.run import build
 from polyqwen.build.trainer import build_trainer, check_sharding
 from polyqwen.config.check import resolved
 from polyqwen.config.errors import ConfigError
+from polyqwen.training.callbacks.nonfinite_guard import NonFiniteGuard
 from tests.conftest import Configure
 from tests.ranks import on_ranks
 from tests.training.test_callbacks import QUIET
+from tests.training.test_nonfinite import ACCUMULATE, Plant, in_the_hidden_states, no_loss_in
 
 STEPS = 4
 OPTIONS = [
@@ -103,6 +105,32 @@ def test_two_sharded_processes_make_the_steps_of_one(configure: Configure, tmp_p
     assert resumed[0]["losses"] == ranks[0]["losses"][2:]
     for name, value in end(tmp_path / "again").items():
         assert torch.equal(value, weights[name]), name
+
+
+@pytest.mark.slow
+def test_a_sharded_micro_batch_that_is_not_finite_costs_itself(
+    configure: Configure, tmp_path: Path
+) -> None:
+    """As one whose loss is zero, bit for bit: the gathered weights' gradients are masked."""
+    two = ["trainer=fsdp", "trainer.devices=2", "trainer.accelerator=cpu", "weighting=static"]
+    cfg = configure(*OPTIONS, *two, ACCUMULATE, f"run_dir={tmp_path}")
+
+    def run(rank: int, plant: Plant) -> tuple[int, dict[str, torch.Tensor]]:
+        torch.manual_seed(0)
+        parts = build(cfg)
+        trainer = build_trainer(cfg)
+        plant(parts.model)
+        trainer.fit(parts.model, datamodule=parts.data)
+        (guard,) = [c for c in trainer.callbacks if isinstance(c, NonFiniteGuard)]
+        assert guard.total == 0
+        gradients = parts.model.state_dict()
+        return guard.dropped, {n: v.full_tensor() for n, v in gradients.items() if "encoder" in n}
+
+    dropped, weights = on_ranks(2, run, in_the_hidden_states(3))[0]
+    none, expected = on_ranks(2, run, no_loss_in(3))[0]
+    assert (dropped, none) == (1, 0) and weights
+    for name, value in weights.items():
+        assert torch.equal(value, expected[name]), name
 
 
 @pytest.mark.parametrize(

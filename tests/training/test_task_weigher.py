@@ -111,6 +111,30 @@ def test_a_monitor_gets_gradients_whatever_the_weighting(parts: Parts) -> None:
     assert second.take() is None and weigher.watched() is None
 
 
+def test_nothing_is_learned_from_a_micro_batch_that_is_not_finite(parts: Parts) -> None:
+    """Neither losses nor gradients; what is left of the step is that of its other micro-batch."""
+    updates = []
+    for bad in (True, False):
+        weigher = weighed_by(MGDA(static=ONES, gram=SharedHeadGram()), parts, accumulate=2)
+        plain = parts.model.project
+
+        def spoiled(pooled: Any, tasks: Any, plain: Any = plain) -> Any:
+            features = plain(pooled, tasks)
+            return features._replace(embeddings=features.embeddings * float("nan"))
+
+        if bad:
+            parts.model.project = spoiled  # type: ignore[method-assign]
+            assert not parts.model.training_step(batch_of(parts, rows=3), 0)
+            parts.model.project = plain  # type: ignore[method-assign]
+        parts.model.training_step(batch_of(parts), 1)
+        updates.append(weigher.after_step(1))
+    after_bad, alone = updates
+    assert after_bad is not None and alone is not None
+    assert after_bad.counts == alone.counts == dict.fromkeys(TASKS, 4)
+    assert after_bad.new == pytest.approx(alone.new) and after_bad.new != after_bad.old
+    assert set(after_bad.notes.values()) == {"1 not finite"} and not alone.notes
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_hooks_come_after_micro_batches_and_steps(parts: Parts, accumulate: int) -> None:
     calls = []

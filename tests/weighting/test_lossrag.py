@@ -391,6 +391,13 @@ def test_the_sketch_is_the_projected_mean() -> None:
     assert sketch.take() is None
     sketch.add(torch.full((1, 6), math.nan))
     assert sketch.take() is None
+    spoiled = torch.cat([second, torch.full((1, 6), math.nan)])
+    sketch.add(spoiled, finite=torch.tensor(False))
+    assert sketch.take() is None
+    sketch.add(first, finite=torch.tensor(True))
+    sketch.add(spoiled, finite=torch.tensor(False))
+    taken = sketch.take()
+    assert taken is not None and torch.allclose(taken, (first.mean(0) @ random).double())
 
 
 def test_features_are_asked_for_only_where_they_are_used() -> None:

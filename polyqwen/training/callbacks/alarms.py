@@ -107,7 +107,7 @@ class Alarms(StepCallback):
             wrong |= self._spike(name, torch.stack(kept).float().cpu())
         old = [t for t in self._gaps if module.step - self.since[t] >= self.patience]
         for task in old:
-            gap = float(torch.stack(self._gaps[task]).mean())
+            gap = float(torch.stack(self._gaps[task]).nanmean())
             if gap < self.min_gap:
                 wrong[f"gap/{task}"] = (
                     f"matching and other pairs of {task} look alike (similarity gap {gap:.3f})"

@@ -1,6 +1,5 @@
 """Per-step scalars: means over a few optimizer steps, for the loggers and the progress bar."""
 
-from collections import defaultdict
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,7 +22,8 @@ from polyqwen.training.step import StepRecord
 class StepLog(StepCallback):
     """Logs losses and components, task weights, shares of the total, gaps, rates and schedules.
 
-    Sums stay on the device, so nothing waits for it between two writes.
+    Micro-batches that are not finite are left out. Sums stay on the device, so nothing waits for it
+    between two writes.
 
     Args:
         every: optimizer steps between writes, >= 1.
@@ -34,13 +34,15 @@ class StepLog(StepCallback):
         self.every = every
         self.latest: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = defaultdict(int)
+        self._counts: dict[str, int | Tensor] = {}
 
     def after_micro_batch(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         """Adds the micro-batch to the window."""
+        finite = module.record.finite
         for key, value in step_scalars(module.record).items():
+            value = torch.where(finite, value, 0.0)  # before the sum: NaN · 0 is NaN
             self._sums[key] = self._sums.get(key, torch.zeros_like(value)) + value
-            self._counts[key] += 1
+            self._counts[key] = self._counts.get(key, 0) + finite.long()
 
     def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         """Writes when the window is full."""

@@ -80,17 +80,20 @@ class SamplingUpdater(StepCallback):
     """At the end of each window hands the tasks' mean signal to an `AdaptiveSampling`.
 
     Losses are those of all ranks' rows, so ranks agree; rank 0's sums are taken all the same, as
-    the last bit may differ. The window in progress is kept in the checkpoint. Without adaptive
-    sampling there is nothing to do.
+    the last bit may differ. Micro-batches that are not finite are left out. The window in progress
+    is kept in the checkpoint. Without adaptive sampling there is nothing to do.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, int | Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """The window so far."""
-        return {"sums": {t: float(s) for t, s in self._sums.items()}, "counts": dict(self._counts)}
+        return {
+            "sums": {task: float(value) for task, value in self._sums.items()},
+            "counts": {task: int(count) for task, count in self._counts.items()},
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on with a window."""
@@ -103,12 +106,14 @@ class SamplingUpdater(StepCallback):
         rows = _adaptive_rows(trainer)
         if rows is None:
             return
-        outputs, signal = module.record.outputs, rows.sampling.signal
+        record, signal = module.record, rows.sampling.signal
         for task in module.tasks:
-            value = _signal(outputs[task], signal) if task in outputs else None
+            output = record.outputs.get(task)
+            value = None if output is None else _signal(output, signal)
             if value is not None:
+                value = torch.where(record.finite, value, 0.0)  # before the sum: NaN · 0 is NaN
                 self._sums[task] = self._sums.get(task, torch.zeros_like(value)).to(value) + value
-                self._counts[task] = self._counts.get(task, 0) + 1
+                self._counts[task] = self._counts.get(task, 0) + record.finite.long()
 
     def after_step(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         """Decides on the tasks' shares when a window ends."""
@@ -116,7 +121,7 @@ class SamplingUpdater(StepCallback):
         if rows is None or module.step % rows.sampling.window:
             return
         means = [
-            float(self._sums[t]) / self._counts[t] if t in self._sums else math.nan
+            float(self._sums[t]) / int(count) if (count := self._counts.get(t)) else math.nan
             for t in module.tasks
         ]
         by_task = dict(zip(module.tasks, gather_objects(means)[0], strict=True))
