@@ -54,7 +54,7 @@ def summary(run: RunFolder) -> dict[str, Any]:
 def _figures(run: RunFolder) -> dict[str, str]:
     trained, untrained = (run.score(run.tested_tasks, of) for of in ("trained", "untrained"))
     rows, step = run.last("throughput/rows_per_second"), run.timing.get("seconds_per_step")
-    skipped = run.last("train/skipped_steps")
+    skipped, dropped = run.last("train/skipped_steps"), run.last("train/dropped_micro_batches")
     last = max((series.steps[-1] for series in run.history.values()), default=0)
     return {
         "test score, mean of tasks": f"{trained:.3f}" if is_number(trained) else "",
@@ -64,6 +64,7 @@ def _figures(run: RunFolder) -> dict[str, str]:
         "median step": f"{1000 * step:,.0f} ms" if step else "",
         "rows per second, at the end": f"{rows:,.0f}" if rows else "",
         "skipped steps": f"{int(skipped or 0)}",
+        "dropped micro-batches": f"{int(dropped)}" if dropped else "",
     }
 
 

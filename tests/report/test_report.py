@@ -150,6 +150,21 @@ def test_the_page_holds_every_number_of_the_results(run: Path) -> None:
     assert len(page_of(run)) < 3_000_000
 
 
+def test_skipped_steps_and_dropped_micro_batches_are_told(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "bad")
+    head, *rows = (folder / "csv" / "metrics.csv").read_text().splitlines()
+    head += ",train/skipped_steps,train/dropped_micro_batches"
+    step = head.split(",").index("step")
+    blank = [""] * head.count(",")
+    blank[step] = "4"
+    rows = [f"{row},," for row in rows] + [",".join([*blank[:-1], "1", "3"])]
+    (folder / "csv" / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
+    report(folder)
+    whole = " ".join(Reader(page_of(folder)).texts)
+    assert "Skipped steps, losses or gradients not finite: 1 (at steps 4)." in whole
+    assert "Dropped micro-batches, losses not finite: 3 (at steps 4)." in whole
+
+
 def test_weights_are_told_with_what_the_strategy_saw(run: Path) -> None:
     whole = " ".join(Reader(page_of(run)).texts)
     updates = RunFolder(run).updates

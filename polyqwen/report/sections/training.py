@@ -117,11 +117,20 @@ def health(run: RunFolder, charts: Charts) -> dict[str, Any] | None:
 
 
 def _skipped(run: RunFolder) -> str:
-    series = run.history.get("train/skipped_steps")
-    if not series:
-        return "No step was skipped: every gradient norm was finite."
+    skipped = run.history.get("train/skipped_steps")
+    dropped = run.history.get("train/dropped_micro_batches")
+    said = "No step was skipped: every gradient norm was finite."
+    if skipped:
+        said = f"Skipped steps, losses or gradients not finite: {_counted(skipped)}."
+    if dropped:
+        said += f" Dropped micro-batches, losses not finite: {_counted(dropped)}."
+    return said
+
+
+def _counted(series: Series) -> str:
+    """The last count, and the first steps at which it rose."""
     first = ", ".join(map(str, series.steps[:20])) + (", …" if len(series.steps) > 20 else "")
-    return f"Skipped for a gradient norm that was not finite: {int(series.values[-1])} ({first})."
+    return f"{int(series.values[-1])} (at steps {first})"
 
 
 def _one(run: RunFolder, key: str, name: str) -> dict[str, Series]:
