@@ -112,23 +112,29 @@ def test_a_monitor_gets_gradients_whatever_the_weighting(parts: Parts) -> None:
 
 
 def test_nothing_is_learned_from_a_micro_batch_that_is_not_finite(parts: Parts) -> None:
-    """Neither losses nor gradients; what is left of the step is that of its other micro-batch."""
-    updates = []
+    """Neither from the task at fault nor from others; what is left is the other micro-batch."""
+    updates, seen = [], []
     for bad in (True, False):
         weigher = weighed_by(MGDA(static=ONES, gram=SharedHeadGram()), parts, accumulate=2)
         plain = parts.model.project
 
         def spoiled(pooled: Any, tasks: Any, plain: Any = plain) -> Any:
             features = plain(pooled, tasks)
-            return features._replace(embeddings=features.embeddings * float("nan"))
+            factor = torch.ones_like(features.embeddings)
+            factor[features.tasks["ocr"].query[0]] = torch.nan
+            return features._replace(embeddings=features.embeddings * factor)
 
+        weigher.watch(SharedHeadGram())
         if bad:
             parts.model.project = spoiled  # type: ignore[method-assign]
             assert not parts.model.training_step(batch_of(parts, rows=3), 0)
             parts.model.project = plain  # type: ignore[method-assign]
         parts.model.training_step(batch_of(parts), 1)
+        seen.append(weigher.watched())
         updates.append(weigher.after_step(1))
-    after_bad, alone = updates
+    (after_bad, alone), (products, expected) = updates, seen
+    assert products is not None and expected is not None
+    assert torch.equal(products.tasks, expected.tasks)
     assert after_bad is not None and alone is not None
     assert after_bad.counts == alone.counts == dict.fromkeys(TASKS, 4)
     assert after_bad.new == pytest.approx(alone.new) and after_bad.new != after_bad.old
