@@ -1,10 +1,10 @@
 """What β of strategic task weighting changes in each mode: distances of final weights.
 
-    python -m benchmarks.beta_modes [--steps 40] [--seeds 0 1 2]
+    python -m benchmarks.beta_modes [--steps 40] [--seeds 0 1 2] [--settings "no clip"]
 
 Short runs of the default tiny model on generated data, equal but for β. Distances are those of all
 trained parameters from the run with β = 1, as a part of their norm and of the way that they went
-in training. Writes `benchmarks/results/beta_modes.json`.
+in training. Adds to `benchmarks/results/beta_modes.json`.
 """
 
 import argparse
@@ -24,7 +24,11 @@ from polyqwen.build.trainer import build_trainer
 from polyqwen.config.resolvers import register
 
 RESULTS = ROOT / "benchmarks" / "results" / "beta_modes.json"
-CLIPS = {"none": ["callbacks.gradient_clip=null"], "50 to 5": []}
+SETTINGS = {  # what all runs of a comparison share
+    "no clip": ["callbacks.gradient_clip=null"],
+    "clip 50 to 5": [],
+    "no clip, no rate limit": ["callbacks.gradient_clip=null", "weighting.rate_limit=null"],
+}
 QUIET = ("progress", "last", "best", "galleries", "histograms", "dashboard", "forgetting")
 
 
@@ -72,12 +76,12 @@ def trained(arguments: argparse.Namespace, seed: int, *overrides: str) -> tuple[
     return before, torch.cat([p.detach().flatten().double() for p in parameters])
 
 
-def distances(arguments: argparse.Namespace, seed: int, clip: list[str]) -> dict[str, Any]:
+def distances(arguments: argparse.Namespace, seed: int, shared: list[str]) -> dict[str, Any]:
     """Variant -> its distance from the run with β = 1, relative to norm and to way."""
-    start, reference = trained(arguments, seed, *SAME, *clip)
+    start, reference = trained(arguments, seed, *SAME, *shared)
     found = {}
     for name, overrides in VARIANTS.items():
-        away = float((trained(arguments, seed, *overrides, *clip)[1] - reference).norm())
+        away = float((trained(arguments, seed, *overrides, *shared)[1] - reference).norm())
         found[name] = {
             "of_norm": away / float(reference.norm()),
             "of_way": away / float((reference - start).norm()),
@@ -92,18 +96,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--switch", type=int, default=10, help="first step with all tasks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--settings", choices=SETTINGS, nargs="+", default=list(SETTINGS))
     parser.add_argument("--runs", type=Path, default=ROOT / "logs" / "beta_modes")
     arguments = parser.parse_args()
     arguments.runs = arguments.runs.resolve()
     register()
     torch.set_num_threads(1)
-    report: dict[str, Any] = {
-        "environment": environment(torch.device("cpu")),
-        "settings": {"steps": arguments.steps, "switch": arguments.switch},
-        "clip": {},
-    }
-    for name, clip in CLIPS.items():
-        seeds = {str(seed): distances(arguments, seed, clip) for seed in arguments.seeds}
+    report = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    for name in arguments.settings:
+        seeds = {str(s): distances(arguments, s, SETTINGS[name]) for s in arguments.seeds}
         median = {
             variant: {
                 key: statistics.median(found[variant][key] for found in seeds.values())
@@ -111,7 +112,13 @@ def main() -> None:
             }
             for variant in VARIANTS
         }
-        report["clip"][name] = {"median": median, "seeds": seeds}
+        report[name] = {
+            "environment": environment(torch.device("cpu")),
+            "steps": arguments.steps,
+            "switch": arguments.switch,
+            "median": median,
+            "seeds": seeds,
+        }
     RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
