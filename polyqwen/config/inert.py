@@ -130,6 +130,16 @@ def _switch(composed: Composed, key: str) -> str | None:
     return "the curriculum has no switch; use curriculum=two_phase"
 
 
+def _calibration_steps(composed: Composed, key: str) -> str | None:
+    calibrated = composed.values["weighting"]["fallback"] == "calibrated"
+    return None if calibrated else "it is read by weighting.fallback=calibrated only"
+
+
+def _beta_tasks(composed: Composed, key: str) -> str | None:
+    mode = composed.values["weighting"]["beta"]["mode"]
+    return None if mode == "alpha" else f"it is read by mode=alpha only, and beta.mode is {mode}"
+
+
 def _clip_end(composed: Composed, key: str) -> str | None:
     limit = composed.values["trainer"].get("gradient_clip_val")
     if limit is None or limit == composed.values["callbacks"]["gradient_clip"]["end"]:
@@ -151,5 +161,7 @@ RULES: tuple[tuple[str, Rule], ...] = (  # pattern of keys, rule
     (r"data\.rows_per_task\.\w+", _rows_per_task),
     (r"losses\.\w+\.score_threshold", _score_threshold),
     (r"callbacks\.(boost|forgetting)\.(factor|boost_steps|shape|task|metric)", _switch),
+    (r"weighting\.calibration_steps", _calibration_steps),
+    (r"weighting\.beta\.tasks", _beta_tasks),
     (r"callbacks\.gradient_clip\.end|trainer\.gradient_clip_val", _clip_end),
 )

@@ -116,7 +116,10 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
         "weighting.beta.mode=alpha weighting.beta.tasks=[instruction]",
         ("weighting.beta.tasks", "would change no ratio"),
     ),
-    "beta on an unknown task": ("weighting.beta.tasks=[txt_pair]", ("beta.tasks", "'text_pair'")),
+    "beta on an unknown task": (
+        "weighting.beta.mode=alpha weighting.beta.tasks=[txt_pair]",
+        ("beta.tasks", "'text_pair'"),
+    ),
     "unknown fallback": ("weighting.fallback=clibrated", ("weighting.fallback", "'calibrated'")),
     "unknown shape of the boost": ("callbacks.boost.shape=line", ("boost.shape", "'linear'")),
     "gain of none": ("model.projection.gain=0", ("model.projection", "gain", "> 0")),

@@ -23,6 +23,11 @@ INERT = {  # overrides, the key named, what to do instead
     "schedule_steps=5 callbacks.temperature=null callbacks.score_weight=null "
     "callbacks.rank_weight=null callbacks.gradient_clip=null": ("schedule_steps", "no warm-up"),
     "eval_steps=5": ("eval_steps", "add eval=tied"),
+    "weighting.calibration_steps=9": ("weighting.calibration_steps", "weighting.fallback=calib"),
+    "weighting.beta.tasks=[ocr]": (
+        "weighting.beta.tasks",
+        "mode=alpha only, and beta.mode is loss",
+    ),
     "tasks.ocr.share=3": ("tasks.ocr.share", "data.rows_per_task.ocr sets the task's rows"),
     "data.rows_per_task=4 tasks.ocr.share=3": ("tasks.ocr.share", "data.rows_per_task sets"),
     SHARES + "tasks.ocr.batch_size=2 tasks.ocr.share=3": ("tasks.ocr.share", "tasks.ocr.batch"),
@@ -44,6 +49,8 @@ ACTING = (
     "curriculum.total_steps=8 curriculum.switch_step=4",
     "curriculum=single_phase phase1_steps=4",
     "eval=tied eval_steps=5",
+    "weighting.fallback=calibrated weighting.calibration_steps=9",
+    "weighting.beta.mode=alpha weighting.beta.tasks=[ocr]",
     SHARES + "tasks.ocr.share=3",
     "data.rows_per_task.ocr=null data.batch_size=16 tasks.ocr.share=3",
     "data.rows_per_task.ocr=8",

@@ -33,6 +33,7 @@ SHORT = {  # what else is long in some
     "lossrag": ["weighting.context=both", "weighting.credit_every=1"],
 }
 SHORT["stw_learned"] = SHORT["stw"]
+SHORT["stw_report"] = [*SHORT["stw"], "weighting.calibration_steps=3"]
 CONSTANT = {"static", "equal"}
 DRAWN = {
     "random",
