@@ -30,6 +30,7 @@ ORDER = (
     "optimizer",
     *("callbacks", "trainer", "logger", "experiment", "hparams_search", "eval", "study"),
 )
+PARTS = "parts"  # what files of several options have in common
 Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -60,9 +61,10 @@ def _primary(name: str, title: str) -> Iterator[str]:
 
 def _group(folder: Path, files: list[Path]) -> Iterator[str]:
     name = folder.relative_to(CONF).as_posix()
-    yield f"## `{name}=`\n"
+    chosen = name.partition("/")[0] != PARTS  # else other files are built on it
+    yield f"## `{name}{'=' if chosen else ''}`\n"
     for file in files:
-        yield f"### `{name}={file.stem}`\n"
+        yield f"### `{name}{'=' if chosen else '/'}{file.stem}`\n"
         yield from _option(file)
 
 

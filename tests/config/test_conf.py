@@ -38,6 +38,7 @@ OPTIONS = sorted(
     if path.stem not in ("base", "choosing")
 )
 WEIGHTS = ("score_weight", "rank_weight")
+MODELS = [option.partition("=")[2] for option in OPTIONS if option.startswith("model=")]
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 
 
@@ -106,6 +107,20 @@ def test_experiments_say_what_they_are_for() -> None:
     for path in (CONF / "experiment").glob("*.yaml"):
         first, second = path.read_text(encoding="utf-8").splitlines()[:2]
         assert first == "# @package _global_" and second.startswith("# "), path
+
+
+def test_every_part_is_built_on_and_none_is_an_option() -> None:
+    files = {path: path.read_text(encoding="utf-8") for path in CONF.rglob("*.yaml")}
+    parts = [path for path in files if path.is_relative_to(CONF / "parts")]
+    assert len(parts) > 5
+    for part in parts:
+        whole = f"/{part.relative_to(CONF).with_suffix('').as_posix()}@"
+        beside = [files[path] for path in part.parent.glob("*.yaml")]
+        uses = [text for text in files.values() if f"- {whole}" in text]
+        uses += [text for text in beside if f"- {part.stem}@_here_" in text]
+        assert len(uses) > 1, part
+    primary = (CONF / "train.yaml").read_text(encoding="utf-8")
+    assert "parts" not in primary and not {"labels", "base", "published"} & {*TASKS, *MODELS}
 
 
 def test_the_papers_recipe() -> None:
