@@ -14,7 +14,12 @@ HUBER = f"{LOSSES}.score_huber.ScoreHuberLoss"
 SCORED_TEXT = f"losses.text_pair._target_={LOSSES}.scored_text.ScoredTextLoss"
 SHORT = [
     *("task=[text_pair]", "curriculum=single_phase", "curriculum.total_steps=4", "model=tiny_text"),
-    *("validate_every=4", "data.batch_size=6", "data.source.train_rows=64", "baseline=false"),
+    *(
+        "validate_every=4",
+        "data.rows_per_task.text_pair=6",
+        "data.source.train_rows=64",
+        "baseline=false",
+    ),
     *("data.source.eval_rows=16", "weighting=static", "callbacks.step_log.every=1"),
     *(f"callbacks.{name}=null" for name in ("projector", "galleries", "progress")),
 ]
