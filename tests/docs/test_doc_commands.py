@@ -53,6 +53,8 @@ RUN_BY = {
     "srun": "docs/clusters.md",  # which says that it was not run
     "python -m tools.draw_concepts": "tests/docs/test_docs.py",
     "python -m tools.screenshots": "tools/screenshots.py",
+    "python -m tools.study_statistics": "tests/docs/test_study_statistics.py::"
+    "test_the_page_is_made_of_the_committed_runs",
     "python -m tests.data.fuzz_data": "tests/data/fuzz_data.py",
     "python -m benchmarks.": "tests/benchmarks/test_benchmarks.py",
     "python -m pip install .": "tests/package/conftest.py",
