@@ -32,7 +32,10 @@ NOT_COMPARED = (
 NOT_OF_A_VARIANT = ("seed", "name", "data.cache", "process_group_timeout")
 # what equal settings mean, by version: a checkpoint of an older one went on another way
 RECIPE = "recipe version"
-RECIPE_CHANGES = ((2, "warm-ups end at each loss's own value"),)
+RECIPE_CHANGES = (
+    (2, "warm-ups end at each loss's own value"),
+    (2, "several processes deal each task's rows evenly over accumulated micro-batches"),
+)
 RECIPE_VERSION = max(version for version, _ in RECIPE_CHANGES)
 # of every run in a table of hyperparameters
 ALWAYS = ("seed", "optimizer.backbone_lr", "optimizer.head_lr", "curriculum.total_steps")
