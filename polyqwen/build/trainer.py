@@ -82,7 +82,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         RankAgreement(settings),
         RunRecord(run_settings(cfg, processes), allow_data="data" in cfg.resume_allow),
         RandomState(cfg.seed),
-        DueValidation(_validated_steps(cfg)),
+        DueValidation(validated_steps(cfg)),
         *([WholeInEvaluation()] if cfg.trainer.strategy == "fsdp" else []),
         *(
             make_part(f"callbacks.{name}", node, **(shown if name == "dashboard" else {}))
@@ -93,7 +93,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     ]
 
 
-def _validated_steps(cfg: DictConfig) -> list[int]:
+def validated_steps(cfg: DictConfig) -> list[int]:
     """The switch and the end of a run with both phases: what forgetting is measured between."""
     node, phases = cfg.callbacks.get("forgetting"), cfg.curriculum
     if not node or node.task not in cfg.tasks or node.switch_step is None:

@@ -62,7 +62,7 @@ def plan_tables(plan: Values) -> list[PlanTable]:
             ("value", "of", "from", "to", "at step", "steps"),
             list(_schedules(plan["schedules"])),
             2,
-            _intervals(plan["intervals"]),
+            _intervals(plan["intervals"], plan["validated"]),
         ),
         PlanTable(
             "Parameters",
@@ -115,9 +115,10 @@ def _schedules(lines: Sequence[Values]) -> Iterator[tuple[str, ...]]:
         yield (line["name"], line["of"], start, end, f"{line['first']:,}", f"{line['steps']:,}")
 
 
-def _intervals(found: Values) -> str:
+def _intervals(found: Values, validated: Sequence[int]) -> str:
     told = ", ".join(f"{name} every {steps:,}" for name, steps in found.items())
-    return f"Steps: {told}." if told else ""
+    also = f"; validation also at {' and '.join(f'{step:,}' for step in validated)}"
+    return f"Steps: {told}{also if validated else ''}."
 
 
 def _with_sum(parts: Sequence[Values]) -> list[Values]:

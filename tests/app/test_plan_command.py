@@ -31,7 +31,7 @@ def test_the_command_prints_tables_and_warnings_and_writes_what_a_run_keeps(
     )
     for word in ("Phases", "Data", "Schedules", "Parameters", "Optimizer groups", "Memory of a"):
         assert word in text
-    assert "warning: ocr has 3.0 negatives a row" in text
+    assert "warning: fewer than 8 negatives a row: in phase" in text
     values = json.loads(file.read_text())
     assert [task["train"] for task in values["tasks"]] == [64] * 4
     assert all(warning["text"] in text for warning in values["warnings"])

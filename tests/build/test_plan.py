@@ -75,7 +75,7 @@ def test_a_plan_leaves_the_random_numbers_of_the_run_alone(configure: Configure)
 
 def test_schedules_are_those_of_the_run(configure: Configure) -> None:
     cfg = configure(
-        *("curriculum.total_steps=100", "curriculum.switch_step=40", "schedule_steps=30"),
+        *("total_steps=100", "phase1_steps=40", "schedule_steps=30"),
         *("optimizer.warmup_fraction=0.1", "optimizer.final_fraction=0.25"),
     )
     lines = {(line.name, line.of): line for line in make_plan(cfg).schedules}

@@ -5,7 +5,14 @@ import time
 import numpy as np
 import pytest
 
-from polyqwen.build.plan.rows import Layout, SplitRows, micro_batch_rows, plan_phases, plan_tasks
+from polyqwen.build.plan.rows import (
+    Layout,
+    SplitRows,
+    micro_batch_rows,
+    plan_phases,
+    plan_tasks,
+    share_curve,
+)
 from polyqwen.build.plan.steps import plan_rows
 from polyqwen.data.rows.task import Task
 from polyqwen.data.sampling.batches import MicroBatchSampler
@@ -111,6 +118,19 @@ def test_a_task_in_some_steps_only_counts_for_those() -> None:
     assert (a.rows, a.negatives) == (10.0, 29.0) and a.present == pytest.approx(1 / 3)
 
 
+def test_the_curve_of_shares_is_that_of_the_rows_drawn() -> None:
+    steps = steps_of(total=400, switch=150)
+    curve = share_curve(steps)
+    assert curve.steps[0] == 0 and 150 in curve.steps and len(curve.steps) == 200
+    assert curve.shares["a"][:100] == (1.0,) * 100
+    for i in (0, 99, 100, 199):
+        start, stop = [*curve.steps, 400][i : i + 2]
+        drawn = steps.quotas[start:stop].sum(axis=0) / (30 * (stop - start))
+        told = [curve.shares[task][i] for task in TASKS]
+        assert told == pytest.approx(drawn.tolist(), abs=1e-4)
+    assert share_curve(steps_of(start=7)).steps == tuple(range(7, 20))
+
+
 def test_rows_that_are_not_known_leave_the_rest(configure: Configure) -> None:
     cfg = configure()
     planned = plan_rows(cfg, {task: SplitRows(None, None, None) for task in PAPER})
@@ -129,4 +149,5 @@ def test_the_papers_run_is_planned_within_a_second(configure: Configure) -> None
     foundation, balance = planned.phases
     assert foundation.tasks[0].negatives == 47.0  # 12 rows of 4 processes
     ocr = next(task for task in balance.tasks if task.task == "ocr")
-    assert 8.0 < (ocr.negatives or 0.0) < 9.0  # 96 rows over 10 micro-batches
+    assert (ocr.rows / 10 - 1) - 0.05 < (ocr.negatives or 0.0) < (ocr.rows / 10 - 1) + 0.05
+    assert [task.passes for task in planned.tasks] == [pytest.approx(1.0, abs=0.005)] * 4

@@ -31,9 +31,9 @@ def test_a_plain_run_has_none(configure: Configure) -> None:
 
 
 def test_a_second_phase_that_never_begins(configure: Configure) -> None:
-    found = warned(plan(configure, "curriculum.total_steps=200"))
+    found = warned(plan(configure, "total_steps=200"))
     text = found["phase never begins"]
-    assert "at step 300, and the run ends at 200" in text and "curriculum.total_steps" in text
+    assert "at step 300, and the run ends at 200" in text and "raise total_steps" in text
     assert "ocr, vqa_single and vqa_multi never train" in text
     assert "task never drawn" not in found  # said already
 
@@ -71,9 +71,8 @@ def test_too_many_passes(configure: Configure) -> None:
 )
 def test_too_few_negatives(configure: Configure, overrides: list[str], key: str) -> None:
     text = warned(plan(configure, *overrides))["few negatives"]
-    assert text.startswith(
-        f"ocr has 7.0 negatives a row in phase balance, fewer than {FEWEST_NEGATIVES}"
-    )
+    few = f"fewer than {FEWEST_NEGATIVES} negatives a row"
+    assert text.startswith(f"{few}: in phase balance ocr 7.0; ")
     assert key in text
 
 
@@ -99,7 +98,7 @@ def test_a_boost_longer_than_what_is_left(configure: Configure) -> None:
 
 
 def test_a_learning_rate_without_the_warmup_that_was_asked_for(configure: Configure) -> None:
-    few = ["curriculum.total_steps=12", "curriculum.switch_step=4", "callbacks.boost=null"]
+    few = ["total_steps=12", "phase1_steps=4", "callbacks.boost=null"]
     text = warned(plan(configure, *few, "schedule_steps=4"))["length of a schedule"]
     assert "lr warm-up" in text and "optimizer.warmup_fraction" in text
     on_purpose = plan(configure, *few, "schedule_steps=4", "optimizer.warmup_fraction=0.0")
@@ -132,6 +131,6 @@ def test_an_evaluation_too_small_to_rank_by(configure: Configure, evaluated: int
 
 
 def test_every_warning_is_one_line(configure: Configure, tmp_path: Path) -> None:
-    found = plan(configure, "curriculum.total_steps=200", "schedule_steps=0", rows=64, evaluated=5)
+    found = plan(configure, "total_steps=200", "schedule_steps=0", rows=64, evaluated=5)
     assert len(found.warnings) >= 4
     assert all("\n" not in w.text and len(w.text) < 400 for w in found.warnings)

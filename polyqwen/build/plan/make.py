@@ -12,13 +12,14 @@ from polyqwen.build.plan.counts import Counted, count_rows
 from polyqwen.build.plan.head import head_of, intervals_of, notes_of_devices
 from polyqwen.build.plan.memory import plan_memory, tokens_of_micro_batch
 from polyqwen.build.plan.model import ModelPlan, plan_model
-from polyqwen.build.plan.schedules import boost_at, plan_schedules, schedule_callbacks
+from polyqwen.build.plan.schedules import plan_schedules, schedule_callbacks
 from polyqwen.build.plan.steps import layout_of, plan_rows, tasks_and_curriculum
 from polyqwen.build.plan.types import PhasePlan, Plan
 from polyqwen.build.plan.warnings import Judged, find_warnings
 from polyqwen.build.plan.weights import with_weights
 from polyqwen.build.processes import asked_devices, precision_of
 from polyqwen.build.run import build_losses
+from polyqwen.build.trainer import validated_steps
 from polyqwen.config.candidate_losses import further_losses
 from polyqwen.config.check import resolved
 from polyqwen.data.tables.splits import Splits
@@ -71,9 +72,11 @@ def _made(cfg: DictConfig, splits: Splits | None, rows: Counted | None) -> Plan:
         head=head_of(cfg, planned, layout, devices, precision),
         phases=tuple(phases),
         tasks=tuple(planned.tasks),
+        shares=planned.shares,
         weighting=type(weighting).__name__,
         schedules=tuple(schedules),
         intervals=intervals_of(cfg, weighting),
+        validated=tuple(sorted(validated_steps(cfg))),
         parts=tuple(model.parts if model else ()),
         groups=tuple(model.groups if model else ()),
         memory=memory,
@@ -93,7 +96,7 @@ def _weighted(
     boosts = [callback for callback in callbacks.values() if isinstance(callback, TaskBoost)]
 
     def factors(step: int) -> dict[str, float]:
-        return {boost.task: boost_at(boost, step) for boost in boosts}
+        return {boost.task: boost.at(step) for boost in boosts}
 
     return with_weights(phases, weighting, streams, factors)
 

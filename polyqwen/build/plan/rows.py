@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from polyqwen.build.plan.types import PhasePlan, TaskInPhase, TaskPlan
+from polyqwen.build.plan.types import PhasePlan, ShareCurve, TaskInPhase, TaskPlan
 from polyqwen.data.rows.task import Task
 from polyqwen.data.sampling.batches import split_step
 from polyqwen.data.sampling.curriculum import Phase
 from polyqwen.data.sampling.sampler import StepSampler
 
+POINTS = 100  # of a phase's part of a curve
 LOOKED_AT = 64  # steps of a phase whose micro-batches are formed: they differ by a row at most
 
 
@@ -138,3 +139,20 @@ def plan_tasks(steps: StepSampler, rows: Mapping[str, SplitRows]) -> list[TaskPl
         )
         for i, task in enumerate(steps.tasks)
     ]
+
+
+def share_curve(steps: StepSampler) -> ShareCurve:
+    """The tasks' parts of the rows drawn: each phase in `POINTS` windows of steps at most."""
+    curriculum = steps.curriculum
+    begins: list[int] = []
+    for phase in curriculum.phases:
+        start = max(phase.start, curriculum.start_step)
+        if start < phase.stop:
+            count = min(POINTS, phase.stop - start)
+            begins += np.linspace(start, phase.stop, count, endpoint=False).astype(int).tolist()
+    drawn = np.add.reduceat(steps.quotas[: curriculum.total_steps], begins, axis=0)  # (P, T)
+    parts = drawn / drawn.sum(axis=1, keepdims=True)
+    return ShareCurve(
+        tuple(begins),
+        {task: tuple(parts[:, i].round(4).tolist()) for i, task in enumerate(steps.tasks)},
+    )

@@ -17,7 +17,6 @@ from polyqwen.training.callbacks.schedules import (
     ScheduleCallback,
     TaskBoost,
 )
-from polyqwen.training.schedules import decay_from_switch
 
 NO_DECAY = "_no_decay"  # ends the name of a group with the same rate as the one before it
 
@@ -44,42 +43,14 @@ def plan_schedules(
     """
     lines = list(_rates(cfg))
     for name, callback in callbacks.items():
-        lines += _told(callback, f"callbacks.{name}", losses)
-    return lines
-
-
-def boost_at(boost: TaskBoost, step: int) -> float:
-    """Factor of a task's losses at an absolute step."""
-    shape = getattr(boost, "shape", None)
-    return decay_from_switch(
-        *(step, boost.switch_step, boost.factor, boost.boost_steps, *([shape] if shape else []))
-    )
-
-
-def _told(callback: Any, key: str, losses: Mapping[str, Any]) -> list[SchedulePlan]:
-    """What a callback moves; nothing where it is without effect, or not one of ours."""
-    if isinstance(callback, TaskBoost):
-        first, steps = callback.switch_step, callback.boost_steps
-        if first is None or callback.task not in losses:
-            return []
-        key = f"{key}.boost_steps"
-        return [SchedulePlan("boost", callback.task, callback.factor, 1.0, first, steps, key)]
-    way = getattr(getattr(callback, "schedule", callback), "keywords", vars(callback))
-    if not {"start", "steps"} <= way.keys():
-        return []
-    if isinstance(callback, GradientClipSchedule):
-        ends = {"": way["end"]} if way["end"] is not None else {}
-        name = "gradient clip"
-    else:
-        name = callback.attribute
-        if hasattr(callback, "targets"):
-            ends = callback.targets(losses)
-        else:
-            ends = {task: way["end"] for task, loss in losses.items() if hasattr(loss, name)}
-    lines = []
-    for end in dict.fromkeys(ends.values()):
-        of = ", ".join(task for task, own in ends.items() if own == end)
-        lines.append(SchedulePlan(name, of, way["start"], end, 0, way["steps"], f"{key}.steps"))
+        length = "boost_steps" if isinstance(callback, TaskBoost) else "steps"
+        key = f"callbacks.{name}.{length}"
+        lines += [SchedulePlan(*line, key=key) for line in callback.describe(losses)]
+    clip, key = cfg.trainer.get("gradient_clip_val"), "trainer.gradient_clip_val"
+    if clip is not None and not any(
+        isinstance(c, GradientClipSchedule) for c in callbacks.values()
+    ):
+        lines.append(SchedulePlan("gradient clip", "", float(clip), float(clip), 0, 0, key))
     return lines
 
 

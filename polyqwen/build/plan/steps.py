@@ -6,8 +6,8 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from polyqwen.build.instantiate import make, make_part
-from polyqwen.build.plan.rows import Layout, SplitRows, plan_phases, plan_tasks
-from polyqwen.build.plan.types import PhasePlan, TaskPlan
+from polyqwen.build.plan.rows import Layout, SplitRows, plan_phases, plan_tasks, share_curve
+from polyqwen.build.plan.types import PhasePlan, ShareCurve, TaskPlan
 from polyqwen.build.processes import asked_devices
 from polyqwen.config.check import resolved
 from polyqwen.data.rows.task import Task
@@ -23,6 +23,7 @@ class RowsPlan(NamedTuple):
 
     phases: list[PhasePlan]
     tasks: list[TaskPlan]
+    shares: ShareCurve
 
 
 def plan_rows(
@@ -46,7 +47,11 @@ def plan_rows(
     }
     sizes = {name: UNKNOWN if own.train is None else own.train for name, own in known.items()}
     steps = _train_rows(cfg, tasks, curriculum).steps(sizes, layout.cells)
-    return RowsPlan(plan_phases(steps, layout, tasks, known), plan_tasks(steps, known))
+    return RowsPlan(
+        phases=plan_phases(steps, layout, tasks, known),
+        tasks=plan_tasks(steps, known),
+        shares=share_curve(steps),
+    )
 
 
 def _train_rows(cfg: DictConfig, tasks: dict[str, Task], curriculum: Curriculum) -> TrainRows:

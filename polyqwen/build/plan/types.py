@@ -26,6 +26,13 @@ class PhasePlan(NamedTuple):
     tasks: tuple[TaskInPhase, ...]
 
 
+class ShareCurve(NamedTuple):
+    """The tasks' parts of the rows drawn, over the run: mean over the steps up to the next one."""
+
+    steps: tuple[int, ...]  # absolute; every phase begins with one
+    shares: dict[str, tuple[float, ...]]  # task -> one for each of the steps
+
+
 class TaskPlan(NamedTuple):
     """One task over the whole run; None stands for what cannot be known."""
 
@@ -104,15 +111,19 @@ class Plan(NamedTuple):
     Attributes:
         head: what the run is, by a word: experiment, steps, devices, rows of a step.
         notes: what could not be known, or holds for another machine.
+        shares: of the rows that are drawn.
         intervals: what happens every so many steps.
+        validated: absolute steps that end with a validation, whatever the interval.
     """
 
     head: dict[str, str]
     phases: tuple[PhasePlan, ...]
     tasks: tuple[TaskPlan, ...]
+    shares: ShareCurve
     weighting: str
     schedules: tuple[SchedulePlan, ...]
     intervals: dict[str, int]
+    validated: tuple[int, ...]
     parts: tuple[PartPlan, ...]
     groups: tuple[GroupPlan, ...]
     memory: MemoryPlanned | None

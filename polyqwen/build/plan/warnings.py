@@ -48,8 +48,8 @@ def _phase_never_begins(judged: Judged) -> Iterator[str]:
         without = f", so {_and(absent)} never train" if absent else ""
         yield (
             f"the second phase never begins: it would at step {switch:,}, and the run ends at "
-            f"{total:,}{without}; raise curriculum.total_steps or lower curriculum.switch_step, "
-            f"unless the first phase alone is meant"
+            f"{total:,}{without}; raise total_steps or lower phase1_steps, unless the first phase "
+            "alone is meant"
         )
 
 
@@ -69,7 +69,7 @@ def _many_passes(judged: Judged) -> Iterator[str]:
         if task.passes is not None and task.passes > MOST_PASSES:
             yield (
                 f"{task.task} passes {task.passes:.1f} times over its {task.train:,} rows; lower "
-                f"tasks.{task.task}.share, data.rows_per_task.{task.task} or curriculum.total_steps"
+                f"tasks.{task.task}.share, data.rows_per_task.{task.task} or total_steps"
             )
 
 
@@ -80,19 +80,20 @@ def _few_negatives(judged: Judged) -> Iterator[str]:
             if task.negatives is not None:
                 now = task.negatives, phase.name
                 least[task.task] = min(least.get(task.task, now), now)
-    for name, (negatives, phase_name) in least.items():
-        if negatives >= FEWEST_NEGATIVES:
-            continue
+    few = {name: at for name, at in least.items() if at[0] < FEWEST_NEGATIVES}
+    if few:
+        told = "; ".join(
+            f"in phase {phase} {_and([f'{n} {few[n][0]:.1f}' for n in few if few[n][1] == phase])}"
+            for phase in dict.fromkeys(phase for _, phase in few.values())
+        )
+        name = next(iter(few))
         way_out = f"raise data.batch_size, data.rows_per_task.{name} or tasks.{name}.share"
         if judged.layout.accumulate > 1:
             way_out = (
                 "lower trainer.accumulate_grad_batches and raise data.batch_size likewise, with "
                 "large_batch=auto"
             )
-        yield (
-            f"{name} has {negatives:.1f} negatives a row in phase {phase_name}, fewer than "
-            f"{FEWEST_NEGATIVES}; {way_out}"
-        )
+        yield f"fewer than {FEWEST_NEGATIVES} negatives a row: {told}; {way_out}"
 
 
 def _schedule_lengths(judged: Judged) -> Iterator[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 
 from polyqwen.data.tables.cache import kept_json
@@ -122,7 +123,8 @@ def _classes(table: Dataset, label: str) -> dict[str, int]:
 
 def statistics_table(statistics: dict[str, TaskStatistics]) -> Table:
     """The statistics as a table for the terminal."""
-    table = Table(title="training data", title_justify="left")
+    table = Table(title="[bold]training data[/bold]", title_justify="left", box=box.SIMPLE_HEAD)
+    table.title_style, table.pad_edge, table.show_edge = "", False, False
     columns = ["task", "rows", "documents", "tokens", "p95", "pictures", "scores"]
     labelled = any(s.classes for s in statistics.values())
     for column in [*columns, *(["classes"] if labelled else [])]:

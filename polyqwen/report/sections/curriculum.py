@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from polyqwen.data.sampling.curriculum import Curriculum
 from polyqwen.report.page.charts import Chart, Charts, Lane
 from polyqwen.runs.history import Series, by_task
 from polyqwen.runs.run_folder import RunFolder
@@ -16,15 +17,12 @@ def timeline(run: RunFolder, charts: Charts) -> Chart | None:
     if curriculum is None:
         return None
     start, stop = curriculum.start_step, curriculum.total_steps
-    shares = curriculum.share_table(start, stop)  # (S, T)
-    steps = _steps(start, stop, run.switches)
-    series = {
-        task: Series(steps, shares[np.array(steps) - start, i].tolist())
-        for i, task in enumerate(curriculum.tasks)
-    }
+    series, what = _drawn_shares(run, stop), "Shares"
+    if series is None:
+        series, what = _target_shares(curriculum, run.switches), "Target shares"
     phases = [p for p in curriculum.phases if p.stop > start]
     told = "; ".join(f"{p.name} from step {max(p.start, start)} to {p.stop}" for p in phases)
-    note = f"Target shares of each step's rows: {told}."
+    note = f"{what} of each step's rows: {told}."
     return charts.lines(
         "Shares of the tasks over the run",
         series,
@@ -35,6 +33,35 @@ def timeline(run: RunFolder, charts: Charts) -> Chart | None:
         bands=[[p.name, max(p.start, start), p.stop] for p in phases],
         lanes=_lanes(run, start, stop),
     )
+
+
+def _drawn_shares(run: RunFolder, stop: int) -> dict[str, Series] | None:
+    """Of the rows that the plan says are drawn up to a step; None for a run without one."""
+    try:
+        curve = run.plan["shares"]
+        steps = [int(step) for step in curve["steps"]]
+        ends = [*(step - 1 for step in steps[1:]), stop - 1]
+        # twice where windows are wider than a step, so that a switch is drawn upright
+        at = [step for pair in zip(steps, ends, strict=True) for step in dict.fromkeys(pair)]
+        found = {}
+        for task, shares in curve["shares"].items():
+            pairs = zip(steps, ends, shares, strict=True)
+            values = [float(s) for a, b, s in pairs for _ in dict.fromkeys((a, b))]
+            found[str(task)] = Series(at, values)
+        return found
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return None
+
+
+def _target_shares(curriculum: Curriculum, switches: list[int]) -> dict[str, Series]:
+    """Of a mixed batch, as the curriculum has them: rows of their own are not in them."""
+    start, stop = curriculum.start_step, curriculum.total_steps
+    shares = curriculum.share_table(start, stop)  # (S, T)
+    steps = _steps(start, stop, switches)
+    return {
+        task: Series(steps, shares[np.array(steps) - start, i].tolist())
+        for i, task in enumerate(curriculum.tasks)
+    }
 
 
 def _steps(start: int, stop: int, switches: list[int]) -> list[int]:

@@ -2,12 +2,32 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 
 from polyqwen.training.module import EmbeddingModule
 from polyqwen.training.schedules import Shape, curve, decay_from_switch
+
+
+class ScheduleLine(NamedTuple):
+    """One value that a schedule moves, as it is told before the run.
+
+    Attributes:
+        name: of the value.
+        of: the losses or tasks that it belongs to.
+        start: value up to step ``first``.
+        end: value from step ``first + steps`` on.
+        first: absolute optimizer step.
+        steps: optimizer steps, >= 0.
+    """
+
+    name: str
+    of: str
+    start: float
+    end: float
+    first: int
+    steps: int
 
 
 class ScheduleCallback(pl.Callback, ABC):
@@ -31,6 +51,14 @@ class ScheduleCallback(pl.Callback, ABC):
     @abstractmethod
     def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
         """Sets this step's values and returns them by logger key."""
+
+    @abstractmethod
+    def describe(self, losses: Mapping[str, Any]) -> list[ScheduleLine]:
+        """What it will move; nothing where it is without effect.
+
+        Args:
+            losses: task -> its own loss, as configured.
+        """
 
 
 class LossWarmup(ScheduleCallback):
@@ -92,6 +120,16 @@ class LossWarmup(ScheduleCallback):
         ends = {task: float(getattr(loss, self.attribute)) for task, loss in chosen.items()}
         return {task: end for task, end in ends.items() if end != 0.0}
 
+    def describe(self, losses: Mapping[str, Any]) -> list[ScheduleLine]:
+        """See `ScheduleCallback.describe`: a line for the losses that end at one value."""
+        by_end: dict[float, list[str]] = {}
+        for task, end in self.targets(losses).items():
+            by_end.setdefault(end, []).append(task)
+        return [
+            ScheduleLine(self.attribute, ", ".join(tasks), self.start, end, 0, self.steps)
+            for end, tasks in by_end.items()
+        ]
+
     def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
         """Sets this step's value; one logger key if all losses end at the same value."""
         values = {
@@ -130,6 +168,12 @@ class GradientClipSchedule(ScheduleCallback):
         self.curve = curve(shape)
         self.curve(0, start, start, steps)  # checks the length
 
+    def describe(self, losses: Mapping[str, Any]) -> list[ScheduleLine]:
+        """See `ScheduleCallback.describe`."""
+        if self.end is None:
+            return []
+        return [ScheduleLine("gradient clip", "", self.start, self.end, 0, self.steps)]
+
     def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
         """Sets this step's value."""
         if self.end is None:
@@ -161,12 +205,21 @@ class TaskBoost(ScheduleCallback):
         self.task, self.switch_step = task, switch_step
         self.factor, self.boost_steps, self.shape = factor, boost_steps, shape
 
+    def at(self, step: int) -> float:
+        """The factor at an absolute optimizer step."""
+        return decay_from_switch(step, self.switch_step, self.factor, self.boost_steps, self.shape)
+
+    def describe(self, losses: Mapping[str, Any]) -> list[ScheduleLine]:
+        """See `ScheduleCallback.describe`."""
+        if self.switch_step is None or self.task not in losses:
+            return []
+        first = self.switch_step
+        return [ScheduleLine("boost", self.task, self.factor, 1.0, first, self.boost_steps)]
+
     def apply(self, trainer: pl.Trainer, module: EmbeddingModule) -> dict[str, float]:
         """Sets this step's value."""
         if self.task not in module.boost:
             return {}
-        value = decay_from_switch(
-            module.step, self.switch_step, self.factor, self.boost_steps, self.shape
-        )
+        value = self.at(module.step)
         module.boost[self.task] = value
         return {f"schedule/boost_{self.task}": value}
