@@ -1,14 +1,17 @@
 """``polyqwen plan``: what a run will do, told without one, also of data and models elsewhere."""
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from polyqwen.app.commands.plan import planned
 from polyqwen.config.errors import ConfigError
+from polyqwen.report.plan import print_plan
 from tests.conftest import ROOT
 
 PAPER = ("text_pair=3_500_000", "ocr=1500000", "vqa_single=1500000", "vqa_multi=1000000")
@@ -45,6 +48,19 @@ def test_the_paper_is_planned_without_its_data_and_its_backbone() -> None:
     assert any("Qwen2-VL-2B-Instruct" in note for note in values["notes"])
     values = planned(["experiment=vipolyqwen"], PAPER)
     assert [task["train"] for task in values["tasks"]][:2] == [3_500_000, 1_500_000]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/plan.md"])
+def test_the_documents_show_what_it_says(page: str) -> None:
+    out = Console(width=100, file=io.StringIO())
+    print_plan(planned(["experiment=vipolyqwen"], PAPER), out)
+    assert isinstance(out.file, io.StringIO)
+    printed = [line.rstrip() for line in out.file.getvalue().splitlines()]
+    begin = next(i for i, line in enumerate(printed) if line.startswith("phase "))
+    shown = "\n".join(f"    {line}" for line in printed[begin : begin + 7])
+    assert "vqa_multi" in shown and shown in (ROOT / page).read_text(encoding="utf-8")
+    if page == "docs/plan.md":
+        assert all(line in (ROOT / page).read_text("utf-8") for line in printed if "warn" in line)
 
 
 @pytest.mark.parametrize(

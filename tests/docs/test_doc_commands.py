@@ -37,6 +37,8 @@ RUN_BY = {
     "test_the_command_averages_checkpoints",
     "polyqwen choices": "tests/report/test_choices.py::test_a_run_of_lossrag_tells_its_story",
     "polyqwen validate": "tests/data/test_validate.py::test_the_command_ends_as_it_should",
+    "polyqwen plan": "tests/app/test_plan_command.py::"
+    "test_the_paper_is_planned_without_its_data_and_its_backbone",
     "polyqwen report": "tests/report/test_report.py::test_a_sweep_has_a_page_with_links",
     "polyqwen doctor": "tests/app/test_doctor.py::test_this_machine_is_ready",
     "polyqwen new-task": "tests/app/test_new_task.py::test_a_task_of_each_kind_trains",
