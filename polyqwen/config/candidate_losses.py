@@ -19,7 +19,8 @@ class Further(NamedTuple):
 def further_losses(values: Mapping[str, Any]) -> dict[str, Further]:
     """Candidates by their name as losses: ``cosent``, or ``ocr_cosent`` with several tasks.
 
-    One that needs a teacher's vectors trains the tasks that have some.
+    One that needs a teacher's vectors trains the tasks that have some, one that needs given
+    negatives the tasks that read them.
 
     Args:
         values: a configuration; ``library_tasks`` are all tasks with pairs if it is empty.
@@ -49,7 +50,10 @@ def further_losses(values: Mapping[str, Any]) -> dict[str, Further]:
 
 def _trained(values: Mapping[str, Any], candidate: str, tasks: Sequence[str]) -> list[str]:
     """Which of the tasks a candidate trains."""
-    if values[LIBRARY][candidate]["needs"] != "vectors":
+    needs = values[LIBRARY][candidate]["needs"]
+    if needs == "negatives":  # given ones, which some tasks leave out
+        return [t for t in tasks if values["tasks"][t].get("negatives_from") != "batch"]
+    if needs != "vectors":
         return list(tasks)
     found = [task for task in tasks if VECTORS & set(values["tasks"][task]["fields"])]
     if tasks and not found:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from polyqwen.build.run import build
+from polyqwen.config.candidate_losses import further_losses
+from polyqwen.config.check import resolved
 from polyqwen.data.rows.task import Task
 from polyqwen.losses.negatives import NEGATIVES_FROM, NegativesFrom
 from polyqwen.losses.similarity import negative_mask
@@ -76,6 +78,19 @@ def test_rows_without_any_negative_are_refused_where_they_are_the_only_ones(
     assert parts.data.splits.table("vqa_single", "train")
     with pytest.raises(ValueError, match=r"tasks\.ocr\.negatives_from=given, but no row of .*ocr"):
         parts.data.splits.table("ocr", "train")
+
+
+def test_candidates_that_need_given_negatives_train_the_tasks_that_read_them(
+    configure: Configure,
+) -> None:
+    two = ("library=embedding", "library_tasks=[vqa_single,vqa_multi]", "weighting=static")
+    names = {}
+    for source in ("both", "batch"):
+        values = resolved(configure(*two, f"tasks.vqa_multi.negatives_from={source}"))
+        found = further_losses(values).items()
+        names[source] = {f.task for _, f in found if f.candidate == "triplet_given"}
+        assert {f.task for _, f in found if f.candidate == "siglip"} == {"vqa_single", "vqa_multi"}
+    assert names == {"both": {"vqa_single", "vqa_multi"}, "batch": {"vqa_single"}}
 
 
 @every_source

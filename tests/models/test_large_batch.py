@@ -21,6 +21,7 @@ from tests.training.test_module import batch_of
 from tests.training.test_resume import DROPOUT, Result, fit
 
 SMALL = "data.chunk_tokens=96"  # several chunks in a batch of a few rows
+GIVEN = [f"tasks.{task}.negatives_from=given" for task in ("vqa_single", "vqa_multi")]
 MODELS = {
     "qwen2_vl": [SMALL, "model.encoder.freeze_vision=true"],
     "qwen2_vl, vision trained": [SMALL, "model.encoder.freeze_vision=false"],
@@ -31,11 +32,8 @@ MODELS = {
     ],
     "qwen2_vl, dropout": [SMALL, "+model.encoder.config.text_config.attention_dropout=0.3"],
     "qwen2_vl, given negatives": [
-        SMALL,
-        "task=[vqa_single,vqa_multi]",
-        "curriculum=single_phase",
-        "tasks.vqa_single.negatives_from=given",
-        "tasks.vqa_multi.negatives_from=given",
+        *(SMALL, "task=[vqa_single,vqa_multi]", "curriculum=single_phase"),
+        *GIVEN,
     ],
     "text, dropout": [
         SMALL,
@@ -191,12 +189,15 @@ def test_layers_with_adapters_cannot_be_computed_again_alone(configure: Configur
 CACHED = (SMALL, "large_batch=cached", "large_batch.visual_patches=16")
 
 
-def test_two_ranks_train_like_one_plain_process(configure: Configure, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [(), tuple(GIVEN)], ids=["both", "given"])
+def test_two_ranks_train_like_one_plain_process(
+    configure: Configure, tmp_path: Path, source: tuple[str, ...]
+) -> None:
     def run(rank: int) -> Result:
         two = ("trainer.devices=2", "data.rows_per_task=3")
-        return fit(configure, tmp_path / "two", *CACHED, *two)
+        return fit(configure, tmp_path / "two", *CACHED, *two, *source)
 
-    one = fit(configure, tmp_path / "one", "large_batch=off", "data.rows_per_task=6")
+    one = fit(configure, tmp_path / "one", "large_batch=off", "data.rows_per_task=6", *source)
     two = on_ranks(2, run)
     ours, theirs = (torch.cat([g.flatten() for g in r.gradients]) for r in (two[0], one))
     assert theirs.norm() > 0.1
