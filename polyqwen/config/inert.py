@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from polyqwen.config.candidate_losses import LIBRARY, further_losses
 from polyqwen.config.errors import ConfigError
 from polyqwen.config.identity import flat_settings
+from polyqwen.config.signatures import class_constant
 
 # keys of the primary file that other files refer to, and nothing else reads
 REFERRED = {
@@ -152,6 +154,56 @@ def _absent_task(composed: Composed, key: str) -> str | None:
     return node and f"task {node.partition('.')[2]} takes no part in the run"
 
 
+def _row_of_absent_task(composed: Composed, key: str) -> str | None:
+    """A table that has rows for more tasks than a run takes, such as ``weighting.alpha``."""
+    task = key.rpartition(".")[2]
+    weighed = (*composed.values["tasks"], *further_losses(composed.values))
+    return None if task in weighed else f"task {task} takes no part in the run"
+
+
+def _static(composed: Composed, key: str) -> str | None:
+    target = str(composed.values["weighting"]["_target_"])
+    if class_constant(target, "uses_static") is not False:
+        return None
+    return f"{target.rpartition('.')[2]} sets all weights by itself; use weighting=static"
+
+
+def _second_phase(composed: Composed, key: str) -> str | None:
+    curriculum = composed.values["curriculum"]
+    if (curriculum.get("switch_step") or 0) >= curriculum["total_steps"]:
+        return "the run ends with its first phase"
+    return _batch_size(composed, key) if key.endswith("shares_over") else None
+
+
+def _visual_tokens(composed: Composed, key: str) -> str | None:
+    node = composed.values["tasks"].get(key.split(".")[1])
+    if node is None or any(field.endswith("_image") for field in node["fields"]):
+        return None
+    return "the task's rows have no pictures"
+
+
+def _library_tasks(composed: Composed, key: str) -> str | None:
+    return None if composed.values.get(LIBRARY) else "library=none has no losses; choose a library"
+
+
+def _resume_allow(composed: Composed, key: str) -> str | None:
+    off = composed.values["resume"] == "off" and composed.values["ckpt_path"] is None
+    return "nothing is resumed; add resume=auto" if off else None
+
+
+def _beside(name: str, read: Callable[[Any], Any], reason: str) -> Rule:
+    """A key that is read only if the one beside it has certain values."""
+
+    def rule(composed: Composed, key: str) -> str | None:
+        node: Any = composed.values
+        for part in key.split(".")[:-1]:
+            node = node.get(part, {})
+        value = node.get(name)
+        return None if value is None or read(value) else f"{reason}, and {name} is {value}"
+
+    return rule
+
+
 RULES: tuple[tuple[str, Rule], ...] = (  # pattern of keys, rule
     ("|".join(REFERRED), _referred),
     ("phase1_steps", _phase1_steps),
@@ -160,6 +212,27 @@ RULES: tuple[tuple[str, Rule], ...] = (  # pattern of keys, rule
     (r"data\.batch_size", _batch_size),
     (r"data\.rows_per_task\.\w+", _rows_per_task),
     (r"losses\.\w+\.score_threshold", _score_threshold),
+    (r"(data\.rows_per_task|weighting\.alpha)\.\w+", _row_of_absent_task),
+    (r"weighting\.static\.\w+", _static),
+    (r"tasks\.\w+\.visual_tokens", _visual_tokens),
+    (r"(curriculum\.)?shares_over|curriculum\.ramp_steps", _second_phase),
+    ("library_tasks", _library_tasks),
+    ("resume_allow", _resume_allow),
+    (r"losses\.\w+\.rank_margin", _beside("rank_weight", bool, "it belongs to the rank term")),
+    (r"losses\.\w+\.margin", _beside("triplet_weight", bool, "it belongs to the triplet term")),
+    (
+        r"losses\.\w+\.contrast_temperature",
+        _beside("contrast_weight", bool, "it belongs to the contrast term"),
+    ),
+    (r"data\.max_bad_share", _beside("bad_rows", "skip".__eq__, "bad_rows=skip reads it")),
+    (
+        r"weighting\.calibration_steps",
+        _beside("fallback", "calibrated".__eq__, "fallback=calibrated reads it"),
+    ),
+    (r"weighting\.scale", _beside("normalize", "none".__eq__, "weights are scaled to their sum")),
+    (r"weighting\.beta\.tasks", _beside("mode", "alpha".__eq__, "mode=alpha reads it")),
+    (r"large_batch\.memory_gb", _beside("mode", "auto".__eq__, "mode=auto reads it")),
+    (r"large_batch\.visual_(gb|patches)", _beside("mode", "off".__ne__, "other modes read it")),
     (r"callbacks\.(boost|forgetting)\.(factor|boost_steps|shape|task|metric)", _switch),
     (r"weighting\.calibration_steps", _calibration_steps),
     (r"weighting\.beta\.tasks", _beta_tasks),

@@ -2,7 +2,7 @@
 
 import ast
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from polyqwen.config.errors import suggest
 from polyqwen.config.sources import (
@@ -108,6 +108,27 @@ def walk(target: str) -> tuple[Definition, Definition | None]:
             raise NoSuchTarget(f"there is no {part!r} in {found.path}; {_near(part, found)}")
         found = step
     return found, owner
+
+
+def class_constant(target: str, name: str) -> Any:
+    """The literal that a class, or the first of its bases that does, assigns to a name; else None.
+
+    Raises:
+        NoSuchTarget: nothing is there.
+    """
+    return _constant(walk(target)[0], name)
+
+
+def _constant(owner: Definition, name: str) -> Any:
+    if not isinstance(owner.node, ast.ClassDef):
+        return None
+    for node in owner.node.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return node.value.value
+    found = (_constant(base, name) for base in _bases(owner))
+    return next((value for value in found if value is not None), None)
 
 
 def _near(name: str, parent: Definition) -> str:

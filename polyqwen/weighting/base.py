@@ -46,6 +46,7 @@ class Weighting(TaskState, ABC):
     """
 
     in_step: ClassVar[bool] = False
+    uses_static: ClassVar[bool] = True  # False: static weights count in a first step at most
     needs_bounds: ClassVar[bool] = False  # divides by losses or takes their logarithm
     needs_trusted: ClassVar[bool] = False
     normalize: str = "sum_to_T"

@@ -145,7 +145,8 @@ CONFIG: dict[str, tuple[str, tuple[str, ...]]] = {
     "rate limit below 1": ("weighting.rate_limit=0.5", ("weighting.rate_limit", "> 1")),
     "steps before the start": ("curriculum.total_steps=0", ("total_steps", "start_step")),
     "phase 1 takes all": (
-        "shares_over=run phase1_steps=300 total_steps=310",
+        "data.rows_per_task=null data.batch_size=16 shares_over=run phase1_steps=300 "
+        "total_steps=310",
         ("curriculum", "more than its share", "shares_over=phase"),
     ),
     "target outside": ("losses.ocr._target_=os.system", ("_target_", "os.system", "polyqwen.*")),

@@ -1,6 +1,6 @@
 """Signatures that are read from source text: what ``**kwargs`` hand on."""
 
-from polyqwen.config.signatures import signature_of
+from polyqwen.config.signatures import class_constant, signature_of
 
 
 def test_arguments_of_a_typed_dict_are_those_of_the_base_that_takes_them() -> None:
@@ -21,3 +21,11 @@ def test_a_class_method_hands_on_what_its_class_takes() -> None:
     signature = signature_of("polyqwen.models.qwen2_vl.Qwen2VLEncoder.from_config")
     assert {"vocabulary", "compile", "vision_cache", "residual_init"} <= set(signature.parameters)
     assert signature.parameters["vocabulary"].required and "model" not in signature.parameters
+
+
+def test_a_constant_of_a_class_is_its_own_or_that_of_its_first_base() -> None:
+    of = "polyqwen.weighting.{}".format
+    assert class_constant(of("by_gradient.pcgrad.PCGrad"), "uses_static") is False
+    assert class_constant(of("lossrag.strategy.LossRAG"), "uses_static") is True
+    assert class_constant(of("by_loss.static.StaticWeighting"), "uses_static") is True
+    assert class_constant(of("by_loss.static.StaticWeighting"), "no_such_name") is None

@@ -37,6 +37,7 @@ class GradientWeighting(NormalizedWeighting):
     """
 
     in_step = True
+    uses_static = False
 
     def __init__(self, *, gram: Gram, **shared: Unpack[NormalizedArguments]) -> None:
         super().__init__(**shared)

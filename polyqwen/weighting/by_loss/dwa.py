@@ -24,6 +24,7 @@ class DynamicWeightAverage(Weighting):
     """
 
     needs_bounds = True
+    uses_static = False
 
     last: Tensor  # (T,), NaN before a task was seen
 

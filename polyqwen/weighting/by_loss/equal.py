@@ -15,6 +15,8 @@ class EqualWeighting(Weighting):
         eval_steps: optimizer steps between reports, >= 1.
     """
 
+    uses_static = False
+
     def __init__(self, static: dict[str, float], eval_steps: int = 100) -> None:
         super().__init__(static, eval_steps)
         self.base.fill_(1.0)

@@ -29,6 +29,7 @@ class FAMO(NormalizedWeighting):
     """
 
     in_step = True
+    uses_static = False
     needs_bounds = True
 
     xi: Tensor  # (T,)

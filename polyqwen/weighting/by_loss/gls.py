@@ -18,6 +18,7 @@ class GeometricLossStrategy(NormalizedWeighting):
     """
 
     in_step = True
+    uses_static = False
     needs_bounds = True
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:

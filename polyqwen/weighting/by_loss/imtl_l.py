@@ -24,6 +24,7 @@ class ImpartialLossWeighting(NormalizedWeighting):
     """
 
     needs_bounds = True
+    uses_static = False
 
     scales: Tensor  # (T,)
 

@@ -23,6 +23,7 @@ class RandomWeighting(Weighting):
     """
 
     in_step = True
+    uses_static = False
 
     def __init__(self, static: Mapping[str, float], seed: int = 0, eval_steps: int = 1) -> None:
         super().__init__(static, eval_steps)

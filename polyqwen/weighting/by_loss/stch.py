@@ -27,6 +27,7 @@ class SmoothTchebycheff(NormalizedWeighting):
     """
 
     in_step = True
+    uses_static = False
     needs_bounds = True
 
     total: Tensor  # (T,) sum of losses over the second half of the warm-up

@@ -31,6 +31,7 @@ class UncertaintyWeighting(NormalizedWeighting):
     """
 
     needs_bounds = True
+    uses_static = False
 
     scalars: Tensor  # (T,): s, or c
 

@@ -23,6 +23,7 @@ class SoftOptimalUncertainty(NormalizedWeighting):
     """
 
     in_step = True
+    uses_static = False
     needs_bounds = True
 
     def __init__(self, *, temperature: float = 1.0, **shared: Unpack[NormalizedArguments]) -> None:

@@ -36,6 +36,7 @@ class TrustedGradientWeighting(NormalizedWeighting):
     """
 
     in_step = True
+    uses_static = False
     needs_trusted = True
 
     agreement: Tensor  # (T,) r, NaN before a task was seen

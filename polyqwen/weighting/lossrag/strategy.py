@@ -101,6 +101,8 @@ class LossRAG(TrustedGradientWeighting):
         shared: arguments of `TrustedGradientWeighting`; the static weights are also the prior.
     """
 
+    uses_static = True  # as the prior
+
     applied: Tensor  # (M,) shares of the last update, 0 for losses that took no part
     scores: Tensor  # (M,) at the last update
     expected: Tensor  # () J of the applied shares
