@@ -16,11 +16,12 @@ from polyqwen.config.errors import ConfigError
 from polyqwen.config.identity import flat_settings
 from polyqwen.config.toplevel import schema_of
 from tests.config.observed_run import Observed
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 ELSEWHERE = {  # what shows in whole runs only -> where it is tested
-    "name|log_dir": "tests/runs/test_run_folder.py",
+    "name|log_dir": "test_name_and_log_dir_are_those_of_the_runs_folder",
     "init_from|baseline|ablations": "tests/app/test_train.py",
     "resume|ckpt_path": "tests/runs/test_resume_choice.py",
     "process_group_timeout": "tests/training/test_rank_faults.py",  # of several processes
@@ -112,7 +113,8 @@ SMALL = (
 SHARED = ("data.rows_per_task=null", "data.batch_size=13")
 LABELS = ("task=[text_pair,topic,sentiment,text_unlabelled,instruction]", "model=tiny_text")
 CASES: dict[str, tuple[tuple[str, ...], str]] = {  # overrides, keys to try
-    "default": ((), ".*"),
+    # as it is, but for a first update of the weights that shows within few steps
+    "default": (("weighting.calibration_steps=8", "weighting.rate_limit=9.0"), ".*"),
     "shares": (SHARED, r"tasks\.\w+\.share|data\.(batch_size|rows_per_task)|.*shares_over"),
     "paper": (
         ("experiment=vipolyqwen", "model=tiny", "data=generated", "trainer.devices=1", *SHARED),
@@ -194,3 +196,15 @@ def test_every_key_acts_or_is_refused(case: str, base: Path) -> None:
         if observed.changed_by(checked) is None:
             dead.append(key)
     assert found and not dead, f"no effect: {', '.join(dead)}"
+
+
+def test_name_and_log_dir_are_those_of_the_runs_folder() -> None:
+    cfg = compose("train", ["name=other", "log_dir=/elsewhere"], return_hydra_config=True)
+    assert str(cfg.hydra.run.dir).startswith("/elsewhere/other/")
+
+
+def test_keys_that_are_tested_elsewhere_are() -> None:
+    for keys, file in ELSEWHERE.items():
+        if file.endswith(".py"):
+            text = (ROOT / file).read_text(encoding="utf-8")
+            assert all(key.rpartition(".")[2] in text for key in keys.split("|")), (keys, file)

@@ -9,7 +9,7 @@ from hydra.utils import get_class, instantiate
 
 from polyqwen.config.identity import flat_settings
 from polyqwen.weighting.base import Weighting
-from tests.config.observed_run import drawn_weights
+from tests.config.observed_parts import drawn_weights
 from tests.weighting.test_weighting_contract import STRATEGIES, node_of
 
 pytestmark = pytest.mark.slow
