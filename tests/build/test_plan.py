@@ -202,6 +202,19 @@ def test_sharding_divides_what_is_kept_and_gathers_it_in_a_step(configure: Confi
     assert parted.gathered == 0.75 * (whole.weights + whole.gradients)
 
 
+def test_memory_is_that_of_the_largest_micro_batch(configure: Configure) -> None:
+    """Not of a mean one, also where each step has one task."""
+    overrides = ("large_batch=off", "curriculum=single_phase", "trainer.accumulate_grad_batches=3")
+    alone = [
+        memory_of(make_plan(configure(*overrides, f"task=[{task}]"))).tokens or 0.0
+        for task in ("text_pair", "ocr", "vqa_single", "vqa_multi")
+    ]
+    turns = memory_of(make_plan(configure(*overrides, "data/sampling=round_robin")))
+    assert turns.tokens == pytest.approx(max(alone))
+    mixed = memory_of(make_plan(configure(*overrides)))
+    assert mixed.tokens == pytest.approx(sum(alone))
+
+
 @pytest.mark.parametrize("mode", ["off", "checkpoint", "cached"])
 def test_activations_follow_the_mode(configure: Configure, mode: str) -> None:
     cfg = configure(f"large_batch={mode}", "data.chunk_tokens=64")

@@ -9,11 +9,13 @@ from polyqwen.build.plan.rows import (
     Layout,
     SplitRows,
     micro_batch_rows,
+    phases_of,
     plan_phases,
     plan_tasks,
     share_curve,
 )
 from polyqwen.build.plan.steps import plan_rows
+from polyqwen.build.plan.types import PhasePlan
 from polyqwen.data.rows.task import Task
 from polyqwen.data.sampling.batches import MicroBatchSampler
 from polyqwen.data.sampling.curriculum import Curriculum, two_phase
@@ -36,6 +38,18 @@ def steps_of(total: int = 20, switch: int = 5, start: int = 0, rows: int = 100) 
     return StepSampler(dict.fromkeys(TASKS, rows), curriculum, 30, seed=0)
 
 
+def phases_planned(
+    steps: StepSampler,
+    layout: Layout,
+    rows: dict[str, SplitRows],
+    tasks: dict[str, Task] | None = None,
+) -> list[PhasePlan]:
+    together = [
+        micro_batch_rows(steps, layout, p.start, p.stop) for p in phases_of(steps.curriculum)
+    ]
+    return plan_phases(steps, together, tasks or TASKS, rows)
+
+
 def sizes(train: int | None = 100, given: float = 0.0) -> dict[str, SplitRows]:
     return dict.fromkeys(TASKS, SplitRows(train, None, None, given))
 
@@ -55,7 +69,7 @@ def test_micro_batches_are_those_that_the_samplers_of_all_processes_deal(
 
 
 def test_every_row_of_a_micro_batch_has_the_others_as_negatives() -> None:
-    first, second = plan_phases(steps_of(), Layout(2, 1), TASKS, sizes())
+    first, second = phases_planned(steps_of(), Layout(2, 1), sizes())
     assert (first.name, first.start, first.stop, first.rows) == ("foundation", 0, 5, 30.0)
     (alone,) = first.tasks
     assert (alone.task, alone.rows, alone.share) == ("a", 30.0, 1.0)
@@ -68,7 +82,7 @@ def test_every_row_of_a_micro_batch_has_the_others_as_negatives() -> None:
 
 
 def test_given_negatives_of_all_rows_count() -> None:
-    _, second = plan_phases(steps_of(), Layout(1, 1), TASKS, sizes(given=2.0))
+    _, second = phases_planned(steps_of(), Layout(1, 1), sizes(given=2.0))
     negatives = {task.task: task.negatives for task in second.tasks}
     assert negatives["b"] == pytest.approx(7.5 - 1 + 2 * 7.5, abs=0.3)
 
@@ -76,7 +90,7 @@ def test_given_negatives_of_all_rows_count() -> None:
 def test_given_negatives_alone_do_not_grow_with_the_batch() -> None:
     fields = {"query_text": "q", "document_text": "d", "negatives": "n"}
     tasks = {**TASKS, "b": Task(fields, prefix="<b>", negatives_from="given")}
-    _, second = plan_phases(steps_of(), Layout(1, 1), tasks, sizes(given=2.0))
+    _, second = phases_planned(steps_of(), Layout(1, 1), sizes(given=2.0), tasks)
     assert {task.task: task.negatives for task in second.tasks}["b"] == 2.0
 
 
@@ -104,7 +118,7 @@ def test_a_late_start_counts_the_different_rows_of_its_own_steps(start: int, row
 
 
 def test_a_phase_before_the_start_is_left_out() -> None:
-    (only,) = plan_phases(steps_of(start=7), Layout(1, 1), TASKS, sizes())
+    (only,) = phases_planned(steps_of(start=7), Layout(1, 1), sizes())
     assert (only.name, only.start, only.stop) == ("balance", 7, 20)
 
 
@@ -113,7 +127,7 @@ def test_a_task_in_some_steps_only_counts_for_those() -> None:
 
     curriculum = Curriculum({"a": 1.0, "b": 1.0, "c": 1.0}, [{"name": "all"}], total_steps=9)
     steps = StepSampler(dict.fromkeys(TASKS, 100), curriculum, 30, 0, sampling=RoundRobin())
-    (phase,) = plan_phases(steps, Layout(1, 1), TASKS, sizes())
+    (phase,) = phases_planned(steps, Layout(1, 1), sizes())
     a = phase.tasks[0]
     assert (a.rows, a.negatives) == (10.0, 29.0) and a.present == pytest.approx(1 / 3)
 
@@ -137,6 +151,20 @@ def test_rows_that_are_not_known_leave_the_rest(configure: Configure) -> None:
     assert {task.passes for task in planned.tasks} == {None}
     assert all(task.drawn > 0 and task.never_seen is None for task in planned.tasks)
     assert planned.phases[0].tasks[0].negatives == 3.0
+
+
+def test_what_may_come_otherwise_is_noted(configure: Configure) -> None:
+    rows = dict.fromkeys(PAPER, 500)
+    assert plan_rows(configure(), rows).notes == []
+    free = ("data.rows_per_task=null", "data.batch_size=20")
+    (note,) = plan_rows(configure("data/sampling=by_loss", *free), rows).notes
+    assert "those of the start" in note
+    unknown = dict.fromkeys(PAPER, SplitRows(None, None, None))
+    (note,) = plan_rows(configure("data/sampling=by_size", *free), unknown).notes
+    assert "not known" in note
+    labels = configure("model=tiny_text", "task=[sentiment,topic]", "curriculum=single_phase")
+    (note,) = plan_rows(labels, {"sentiment": 500, "topic": 500}).notes
+    assert "several labels" in note
 
 
 def test_the_papers_run_is_planned_within_a_second(configure: Configure) -> None:

@@ -47,6 +47,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
     write(tmp_path, ending)
     reader = FolderSource(tmp_path).reader("pairs", "train")
     assert [record for _, record in reader] == ROWS
+    assert reader.count() == len(ROWS)
     before = reader.fingerprint()
     assert before == FolderSource(tmp_path).reader("pairs", "train").fingerprint()
 
@@ -58,8 +59,16 @@ def test_hub_source_reads_a_split_by_its_own_name(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS[:1]), folder / "train.parquet")
     source = HubSource({"pairs": {"name": str(folder)}}, splits={"dev": "validation"})
     assert [record for _, record in source.reader("pairs", "dev")] == ROWS
+    assert source.reader("pairs", "dev").count() == len(ROWS)
     with pytest.raises(ValueError, match="no hub data set for task other"):
         source.reader("other", "dev")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".arrow"])
+def test_rows_of_another_format_are_not_counted(tmp_path: Path, ending: str) -> None:
+    write(tmp_path, ending).write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(ValueError, match="is not"):
+        FolderSource(tmp_path).reader("pairs", "train").count()
 
 
 def test_missing_things_are_named(tmp_path: Path) -> None:

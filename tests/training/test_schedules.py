@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polyqwen.losses.info_nce import InfoNCELoss
 from polyqwen.training import schedules
+from polyqwen.training.callbacks.schedules import GradientClipSchedule, LossWarmup, TaskBoost
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,23 @@ def test_a_boost_goes_back_in_its_shape(shape: schedules.Shape, values: dict[int
     assert schedules.decay_from_switch(5, 5, 2.0, 0, shape) == 1.0
     with pytest.raises(ValueError, match="square"):
         schedules.decay_from_switch(0, 5, 2.0, 10, "square")  # type: ignore[arg-type]
+
+
+def test_callbacks_tell_what_they_will_move_and_move_it() -> None:
+    """A line for the losses that end at one value; nothing where there is no effect."""
+    losses = {"a": InfoNCELoss(0.02), "b": InfoNCELoss(0.07), "c": InfoNCELoss(0.07)}
+    warmup = LossWarmup("temperature", start=0.1, steps=40)
+    assert warmup.describe(losses) == [
+        ("temperature", "a", 0.1, 0.02, 0, 40),
+        ("temperature", "b, c", 0.1, 0.07, 0, 40),
+    ]
+    assert LossWarmup("temperature", 0.1, 40, losses=["b"]).describe(losses)[0].of == "b"
+    assert LossWarmup("score_weight", 0.1, 40).describe(losses) == []
+    (clip,) = GradientClipSchedule(50.0, 5.0, 30).describe(losses)
+    assert (clip.start, clip.end, clip.steps) == (50.0, 5.0, 30)
+    assert GradientClipSchedule(50.0, None, 30).describe(losses) == []
+    boost = TaskBoost("b", 10, 2.0, 20)
+    (line,) = boost.describe(losses)
+    assert line == ("boost", "b", 2.0, 1.0, 10, 20)
+    assert (boost.at(9), boost.at(10), boost.at(30)) == (1.0, line.start, line.end)
+    assert TaskBoost("b", None).describe(losses) == TaskBoost("x", 10).describe(losses) == []

@@ -56,6 +56,7 @@ def _made(cfg: DictConfig, splits: Splits | None, rows: Counted | None) -> Plan:
         rows, missing = count_rows(cfg, tasks, curriculum, splits)
         notes += missing
     planned = plan_rows(cfg, rows, layout)
+    notes += planned.notes
     callbacks = schedule_callbacks(cfg)
     weighting: Weighting = make(weighting_node(resolved(cfg)))
     phases = _weighted(cfg, planned.phases, weighting, callbacks)
@@ -64,7 +65,7 @@ def _made(cfg: DictConfig, splits: Splits | None, rows: Counted | None) -> Plan:
     model, memory = _model(cfg, notes), None
     if model is not None:
         kept = kept_bytes(cfg, precision, sum(part.parameters for part in model.parts))
-        tokens = tokens_of_micro_batch(cfg, phases, tasks, rows, layout)
+        tokens = tokens_of_micro_batch(cfg, planned.micro_batches, tasks, rows, layout.world)
         memory = plan_memory(cfg, model, kept, tokens, devices, layout.world, precision)
     notes += notes_of_devices(devices)
     judged = Judged(resolved(cfg), layout, phases, planned.tasks, schedules)

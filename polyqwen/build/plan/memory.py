@@ -1,15 +1,17 @@
 """What a device must hold for the weights, and for the largest micro-batch of the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from polyqwen.build.plan.activations import HALF, Kept
 from polyqwen.build.plan.model import ModelPlan
-from polyqwen.build.plan.rows import Layout, SplitRows
-from polyqwen.build.plan.types import MemoryPlanned, PhasePlan
+from polyqwen.build.plan.rows import SplitRows
+from polyqwen.build.plan.types import MemoryPlanned
 from polyqwen.build.processes import Devices
 from polyqwen.data.rows.task import Task
 from polyqwen.models.memory.plan import SAFETY, STATE, MemoryPlan, free_memory
@@ -99,27 +101,28 @@ def _available(devices: Devices) -> float | None:
 
 def tokens_of_micro_batch(
     cfg: DictConfig,
-    phases: Sequence[PhasePlan],
+    together: Mapping[str, NDArray[np.int64]],
     tasks: Mapping[str, Task],
     rows: Mapping[str, SplitRows],
-    layout: Layout,
+    world: int,
 ) -> MicroBatchTokens:
-    """Of one device's micro-batch in the phase that has the most, without padding.
+    """Of one device's part of the gathered micro-batch that has the most, without padding.
 
     A task whose texts were not looked at has rows as long as the model takes.
+
+    Args:
+        cfg: the configuration.
+        together: task -> its rows in gathered micro-batches, (M,).
+        tasks: of the run.
+        rows: of each task.
+        world: processes that share a micro-batch.
     """
-    largest = MicroBatchTokens(0.0, 0.0, False)
-    for phase in phases:
-        total = visual = 0.0
-        capped = False
-        for task in phase.tasks:
-            text, seen, known = _tokens_of_row(cfg, tasks[task.task], rows[task.task])
-            count = task.rows / layout.cells
-            total, visual = total + count * (text + seen), visual + count * seen
-            capped = capped or not known
-        if total > largest.all:
-            largest = MicroBatchTokens(total, visual, capped)
-    return largest
+    sizes = {name: _tokens_of_row(cfg, tasks[name], rows[name]) for name in together}
+    every = sum(count * (sizes[name][0] + sizes[name][1]) for name, count in together.items())
+    most = int(np.argmax(every))
+    visual = sum(count[most] * sizes[name][1] for name, count in together.items())
+    capped = any(count[most] and not sizes[name][2] for name, count in together.items())
+    return MicroBatchTokens(float(np.max(every)) / world, float(visual) / world, capped)
 
 
 def _tokens_of_row(cfg: DictConfig, task: Task, rows: SplitRows) -> tuple[float, float, bool]:

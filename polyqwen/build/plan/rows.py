@@ -1,6 +1,6 @@
 """Rows of a step and passes over the data, from numbers of rows alone: no file is opened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from polyqwen.build.plan.types import PhasePlan, ShareCurve, TaskInPhase, TaskPlan
 from polyqwen.data.rows.task import Task
 from polyqwen.data.sampling.batches import split_step
-from polyqwen.data.sampling.curriculum import Phase
+from polyqwen.data.sampling.curriculum import Curriculum, Phase
 from polyqwen.data.sampling.sampler import StepSampler
 
 POINTS = 100  # of a phase's part of a curve
@@ -48,37 +48,39 @@ class Layout(NamedTuple):
         return self.accumulate * self.world
 
 
+def phases_of(curriculum: Curriculum) -> list[Phase]:
+    """The phases that a run takes part in, the first from the run's first step on."""
+    first = curriculum.start_step
+    return [p._replace(start=max(p.start, first)) for p in curriculum.phases if p.stop > first]
+
+
 def plan_phases(
-    steps: StepSampler, layout: Layout, tasks: Mapping[str, Task], rows: Mapping[str, SplitRows]
+    steps: StepSampler,
+    together: Sequence[NDArray[np.int64]],
+    tasks: Mapping[str, Task],
+    rows: Mapping[str, SplitRows],
 ) -> list[PhasePlan]:
     """What every phase of the run draws; weights are left at 1.
 
     Args:
         steps: gives the rows of each step.
-        layout: of the run.
+        together: (M, T) `micro_batch_rows` of each phase.
         tasks: for the negatives of their rows.
         rows: of each task.
     """
-    curriculum = steps.curriculum
-    phases = []
-    for phase in curriculum.phases:
-        start = max(phase.start, curriculum.start_step)
-        if start < phase.stop:
-            phases.append(_phase(phase, start, steps, layout, tasks, rows))
-    return phases
+    phases = zip(phases_of(steps.curriculum), together, strict=True)
+    return [_phase(phase, own, steps, tasks, rows) for phase, own in phases]
 
 
 def _phase(
     phase: Phase,
-    start: int,
+    together: NDArray[np.int64],
     steps: StepSampler,
-    layout: Layout,
     tasks: Mapping[str, Task],
     rows: Mapping[str, SplitRows],
 ) -> PhasePlan:
-    quotas = steps.quotas[start : phase.stop]  # (S, T)
+    quotas = steps.quotas[phase.start : phase.stop]  # (S, T)
     drawn, total = quotas.sum(axis=0), int(quotas.sum())
-    together = micro_batch_rows(steps, layout, start, phase.stop)  # (M, T)
     found = []
     for i, task in enumerate(steps.tasks):
         if not drawn[i]:
@@ -96,7 +98,7 @@ def _phase(
                 loss_share=0.0,
             )
         )
-    return PhasePlan(phase.name, start, phase.stop, total / len(quotas), tuple(found))
+    return PhasePlan(phase.name, phase.start, phase.stop, total / len(quotas), tuple(found))
 
 
 def micro_batch_rows(
@@ -143,14 +145,11 @@ def plan_tasks(steps: StepSampler, rows: Mapping[str, SplitRows]) -> list[TaskPl
 
 def share_curve(steps: StepSampler) -> ShareCurve:
     """The tasks' parts of the rows drawn: each phase in `POINTS` windows of steps at most."""
-    curriculum = steps.curriculum
     begins: list[int] = []
-    for phase in curriculum.phases:
-        start = max(phase.start, curriculum.start_step)
-        if start < phase.stop:
-            count = min(POINTS, phase.stop - start)
-            begins += np.linspace(start, phase.stop, count, endpoint=False).astype(int).tolist()
-    drawn = np.add.reduceat(steps.quotas[: curriculum.total_steps], begins, axis=0)  # (P, T)
+    for phase in phases_of(steps.curriculum):
+        count = min(POINTS, phase.stop - phase.start)
+        begins += np.linspace(phase.start, phase.stop, count, endpoint=False).astype(int).tolist()
+    drawn = np.add.reduceat(steps.quotas, begins, axis=0)  # (P, T)
     parts = drawn / drawn.sum(axis=1, keepdims=True)
     return ShareCurve(
         tuple(begins),

@@ -48,13 +48,9 @@ class JsonlReader:
     def __iter__(self) -> Iterator[Numbered]:
         with self.path.open("rb") as file:
             _check_format(file, self.path)
-            number = 0
-            while line := file.readline(MAX_ROW + 1):
-                number += 1
+            for number, line in enumerate(_lines(file), start=1):
                 where = f"{self.path}, line {number}"
                 if len(line) > MAX_ROW:
-                    if not line.endswith(b"\n"):
-                        _skip_line(file)
                     what = f"longer than {MAX_ROW:,} bytes"
                     yield where, RowError(where, "line too long", what)
                 elif line.strip():
@@ -64,7 +60,7 @@ class JsonlReader:
         """See `Reader.count`: lines that are not blank."""
         with self.path.open("rb") as file:
             _check_format(file, self.path)
-            return sum(1 for line in file if line.strip())
+            return sum(1 for line in _lines(file) if line.strip())
 
     def __str__(self) -> str:
         return str(self.path)
@@ -80,6 +76,14 @@ def _check_format(file: BinaryIO, path: Path) -> None:
     for magic, what in MAGIC.items():
         if head.startswith(magic):
             raise ValueError(f"{path} is not JSON lines but {what}")
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines, those that are too long cut off behind their first `MAX_ROW` bytes."""
+    while line := file.readline(MAX_ROW + 1):
+        if len(line) > MAX_ROW and not line.endswith(b"\n"):
+            _skip_line(file)
+        yield line
 
 
 def _skip_line(file: BinaryIO) -> None:
