@@ -74,8 +74,8 @@ def test_every_option_composes_and_binds(option: str) -> None:
             OmegaConf.select(cfg, missing.rpartition(".")[0]), missing.rpartition(".")[2]
         ):
             OmegaConf.update(cfg, missing, "x" if missing == "data.root" else {})
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    found = list(targets(plain))
+    OmegaConf.resolve(cfg)  # as --cfg job --resolve does
+    found = list(targets(OmegaConf.to_container(cfg)))
     assert len(found) > 20
     for path, node in found:
         binds(path, node)
@@ -101,6 +101,13 @@ def test_every_run_of_the_studies_passes_the_check(name: str, tmp_path: Path) ->
     if name == "weighting":
         there = {path.stem for path in (CONF / "weighting").glob("*.yaml")} - {"torchjd"}
         assert there == set(study.variants)
+
+
+def test_a_single_phase_is_resolved_as_well() -> None:
+    for weighting in ("stw", "stw_learned", "stw_report"):
+        cfg = composed("curriculum=single_phase", f"weighting={weighting}")
+        OmegaConf.resolve(cfg)
+        assert cfg.schedule_steps == 300 and list(cfg.weighting.beta.tasks) == ["text_pair"]
 
 
 def test_experiments_say_what_they_are_for() -> None:
