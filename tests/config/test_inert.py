@@ -9,7 +9,7 @@ from hydra import initialize_config_dir
 from polyqwen.app.entry import compose_train
 from polyqwen.config.conf import CONF
 from polyqwen.config.errors import ConfigError
-from polyqwen.config.inert import RULES
+from polyqwen.config.inert_rules import RULES
 
 PAPER = "experiment=vipolyqwen data.root=x "
 SHARES = "data.rows_per_task=null data.batch_size=16 "
@@ -23,11 +23,6 @@ INERT = {  # overrides, the key named, what to do instead
     "schedule_steps=5 callbacks.temperature=null callbacks.score_weight=null "
     "callbacks.rank_weight=null callbacks.gradient_clip=null": ("schedule_steps", "no warm-up"),
     "eval_steps=5": ("eval_steps", "add eval=tied"),
-    "weighting.calibration_steps=9": ("weighting.calibration_steps", "weighting.fallback=calib"),
-    "weighting.beta.tasks=[ocr]": (
-        "weighting.beta.tasks",
-        "mode=alpha only, and beta.mode is loss",
-    ),
     "tasks.ocr.share=3": ("tasks.ocr.share", "data.rows_per_task.ocr sets the task's rows"),
     "data.rows_per_task=4 tasks.ocr.share=3": ("tasks.ocr.share", "data.rows_per_task sets"),
     SHARES + "tasks.ocr.batch_size=2 tasks.ocr.share=3": ("tasks.ocr.share", "tasks.ocr.batch"),
