@@ -123,11 +123,9 @@ class RunFolder:
         """None where the configuration has one that is not ours."""
         from polyqwen.data.sampling import curriculum
 
-        known = {  # by name, so that a configuration cannot have anything else called
-            "polyqwen.data.sampling.curriculum.Curriculum": curriculum.Curriculum,
-            "polyqwen.data.sampling.curriculum.two_phase": curriculum.two_phase,
-            "polyqwen.data.sampling.curriculum.staged": curriculum.staged,
-        }
+        made_by = ("Curriculum", "single_phase", "two_phase", "staged")
+        # by name, so that a configuration cannot have anything else called
+        known = {f"{curriculum.__name__}.{name}": getattr(curriculum, name) for name in made_by}
         try:
             given = dict(self.config["curriculum"])
             make: Any = known[given.pop("_target_")]

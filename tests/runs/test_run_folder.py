@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from polyqwen.runs.find import find_runs
 from polyqwen.runs.run_folder import NOT_BEGUN, RunFolder
 from polyqwen.runs.variants import group_runs
+from tests.conftest import ROOT, Configure
 
 CURRICULUM = {
     "_target_": "polyqwen.data.curriculum.two_phase",  # as older versions saved it
@@ -67,6 +69,17 @@ def test_every_file_is_read_once(tmp_path: Path) -> None:
     (run.path / "config.yaml").unlink()
     assert run.measured("trained")["a"] == {"recall@1": 0.5} and run.measured("chance") == {}
     assert run.config["seed"] == 3
+
+
+@pytest.mark.parametrize("option", sorted(p.stem for p in (ROOT / "conf/curriculum").glob("*")))
+def test_every_curriculum_of_the_configuration_is_known(
+    configure: Configure, tmp_path: Path, option: str
+) -> None:
+    cfg = OmegaConf.to_container(configure(f"curriculum={option}"), resolve=True)
+    assert isinstance(cfg, dict)
+    run = write(tmp_path / "run", tasks=cfg["tasks"], curriculum=cfg["curriculum"])
+    assert run.curriculum is not None
+    assert run.curriculum.total_steps == cfg["curriculum"]["total_steps"]
 
 
 def test_a_curriculum_is_made_by_its_name_alone(tmp_path: Path) -> None:
