@@ -188,7 +188,9 @@ def test_memory_adds_up(configure: Configure) -> None:
         memory.weights + 3 * memory.gradients + (memory.activations or 0.0)
     )
     half = memory_of(make_plan(configure("trainer.precision=bf16-mixed")))
-    assert half.weights / 2 > half.casts > 0.4 * half.weights
+    assert 0.4 * half.weights > half.casts > 0.3 * half.weights  # linear layers, without tables
+    frozen = configure("trainer.precision=bf16-mixed", "model/tuning=lora")
+    assert 0 < memory_of(make_plan(frozen)).casts < half.casts
     assert (half.activations or 0.0) < (memory_of(make_plan(configure())).activations or 0.0)
 
 

@@ -57,7 +57,7 @@ def plan_memory(
         gradients=parts * trained,
         optimizer=parts * (STATE - 1) * trained,
         gathered=(1.0 - parts) * (weights + trained),
-        casts=2.0 * model.matrices if half and size == 1.0 else 0.0,
+        casts=2.0 * model.copied if half and size == 1.0 else 0.0,
         activations=0.0,
         mode=cfg.large_batch.mode,
         tokens=tokens.all,

@@ -23,7 +23,7 @@ class ModelPlan(NamedTuple):
         groups: of the optimizer.
         weights: bytes of all parameters.
         trained: bytes of those that are trained.
-        matrices: parameters of those that half precision copies within a step.
+        copied: trained parameters of linear layers, of which autocast keeps a copy within a step.
         inputs: bytes that a token keeps if layers keep their inputs alone; None if they cannot.
     """
 
@@ -31,7 +31,7 @@ class ModelPlan(NamedTuple):
     groups: list[GroupPlan]
     weights: float
     trained: float
-    matrices: int
+    copied: int
     inputs: float | None
 
 
@@ -54,7 +54,7 @@ def plan_model(cfg: DictConfig) -> ModelPlan:
             groups=[_group(group) for group in groups],
             weights=_bytes(parameters),
             trained=_bytes(p for p in parameters if p.requires_grad),
-            matrices=sum(p.numel() for p in parameters if p.ndim >= 2),
+            copied=_copied([network.encoder, head]),
             inputs=4.0 * network.encoder.hidden_size * layers if layers else None,
         )
 
@@ -68,6 +68,12 @@ def make_optimizer(cfg: DictConfig, encoder: nn.Module, head: nn.Module) -> dict
 
 def _bytes(parameters: Iterable[Parameter]) -> float:
     return float(sum(p.numel() * p.element_size() for p in parameters))
+
+
+def _copied(modules: Iterable[nn.Module]) -> int:
+    """Trained weights of linear layers: autocast keeps no copies of frozen ones, nor of tables."""
+    linear = {m for whole in modules for m in whole.modules() if isinstance(m, nn.Linear)}
+    return sum(m.weight.numel() for m in linear if m.weight.requires_grad)
 
 
 def _parts(network: Network, losses: nn.Module) -> Iterator[PartPlan]:
