@@ -56,7 +56,11 @@ def test_a_task_that_is_never_drawn(configure: Configure) -> None:
 def test_too_many_passes(configure: Configure) -> None:
     found = [w.text for w in plan(configure, rows=1600).warnings if w.rule == "many passes"]
     assert found[0].startswith("text_pair passes 32.0 times over its 1,600 rows; lower")
-    assert "tasks.text_pair.share" in found[0] and len(found) == 3  # all but ocr
+    assert found[0].endswith("lower data.rows_per_task.text_pair or total_steps")
+    assert len(found) == 3  # all but ocr
+    free = ("data.rows_per_task=null", "data.batch_size=100")
+    (text,) = [w.text for w in plan(configure, *free, rows=4800).warnings]
+    assert text.endswith("lower tasks.text_pair.share or total_steps")
     assert 51200 / 3000 > MOST_PASSES > 51200 / 3300
     assert "many passes" in warned(plan(configure, "task=[text_pair]", rows=3000))
     assert "many passes" not in warned(plan(configure, "task=[text_pair]", rows=3300))

@@ -69,7 +69,7 @@ def _many_passes(judged: Judged) -> Iterator[str]:
         if task.passes is not None and task.passes > MOST_PASSES:
             yield (
                 f"{task.task} passes {task.passes:.1f} times over its {task.train:,} rows; lower "
-                f"tasks.{task.task}.share, data.rows_per_task.{task.task} or total_steps"
+                f"{_rows_key(judged, task.task)} or total_steps"
             )
 
 
@@ -87,13 +87,24 @@ def _few_negatives(judged: Judged) -> Iterator[str]:
             for phase in dict.fromkeys(phase for _, phase in few.values())
         )
         name = next(iter(few))
-        way_out = f"raise data.batch_size, data.rows_per_task.{name} or tasks.{name}.share"
+        way_out = f"raise {_rows_key(judged, name)}"
         if judged.layout.accumulate > 1:
             way_out = (
                 "lower trainer.accumulate_grad_batches and raise data.batch_size likewise, with "
                 "large_batch=auto"
             )
         yield f"fewer than {FEWEST_NEGATIVES} negatives a row: {told}; {way_out}"
+
+
+def _rows_key(judged: Judged, task: str) -> str:
+    """The key that says how many rows of a step the task has."""
+    rows = judged.values["data"].get("rows_per_task")
+    if judged.values["tasks"][task].get("batch_size"):
+        return f"tasks.{task}.batch_size"
+    if isinstance(rows, Mapping):
+        rows = rows.get(task)
+        return f"data.rows_per_task.{task}" if rows else f"tasks.{task}.share"
+    return "data.rows_per_task" if rows else f"tasks.{task}.share"
 
 
 def _schedule_lengths(judged: Judged) -> Iterator[str]:
