@@ -99,7 +99,7 @@ def training(
 ) -> Iterator[subprocess.Popen[str]]:
     """A long run, once it has made its first steps; ended with the test."""
     data = ["data=folder", f"data.root={folder}", f"data_cache={cache}", *QUICK]
-    many = ["curriculum.total_steps=2000", "curriculum.switch_step=1000", "validate_every=1000"]
+    many = ["total_steps=2000", "phase1_steps=1000", "validate_every=1000"]
     process = subprocess.Popen(
         [sys.executable, "train.py", *data, *many, *arguments, f"run_dir={out}"],
         cwd=ROOT,

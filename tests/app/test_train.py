@@ -12,7 +12,7 @@ from polyqwen.app.report_after_sweep import write_sweep_page
 from tests.conftest import REAL, ROOT
 
 SMALL = [
-    "curriculum.total_steps=6",
+    "total_steps=6",
     "phase1_steps=3",
     "validate_every=3",
     "data.rows_per_task=4",
