@@ -17,7 +17,7 @@ from polyqwen.checkpoints.sidecar import verified
 from tests.app.test_launch import QUICK, working_for
 from tests.conftest import ROOT
 
-LONG = ["curriculum.total_steps=2000", "curriculum.switch_step=1000"]
+LONG = ["total_steps=2000", "phase1_steps=1000"]
 LIMIT = 8.0  # seconds from the signal to the last process
 MOMENTS = {
     "start-up": [*LONG, "validate_every=1000"],

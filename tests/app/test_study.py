@@ -188,7 +188,7 @@ def test_mistakes_in_the_last_variant_cost_no_run(command: list[str], tmp_path: 
 def running(command: list[str], tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """The study while its second run trains, without end; nothing of it outlives the test."""
     folder = tmp_path / "logs" / "study_mine"
-    long = "study.variants.stw=['weighting=stw','curriculum.total_steps=4000']"
+    long = "study.variants.stw=['weighting=stw','total_steps=4000']"
     process = subprocess.Popen(
         [*command, long],
         cwd=ROOT,

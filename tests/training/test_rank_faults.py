@@ -39,7 +39,7 @@ def damaged(folder: Path, tmp_path: Path) -> Path:
 def arguments(root: Path, cache: Path) -> list[str]:
     data = ["data=folder", f"data.root={root}", f"data_cache={cache}", *QUICK]
     # eight rows a step of 64: a few passes, so that the row is drawn for certain
-    return [*data, "task=[text_pair,ocr]", "curriculum.total_steps=60"]
+    return [*data, "task=[text_pair,ocr]", "total_steps=60"]
 
 
 def test_an_exception_on_one_rank_ends_all(damaged: Path, tmp_path: Path) -> None:
