@@ -27,6 +27,15 @@ def hydra_loader() -> bool:
     return known <= parameters(ConfigLoaderImpl.load_configuration)
 
 
+def hydra_overrides() -> bool:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    return list(inspect.signature(ConfigLoaderImpl._apply_overrides_to_config).parameters) == [
+        "overrides",
+        "cfg",
+    ]
+
+
 def hydra_arguments() -> bool:
     from hydra._internal.utils import get_args_parser
 
@@ -79,6 +88,27 @@ def tree_map() -> bool:
     return tree_map(lambda x: x + 1, {"a": (1, 2)}) == {"a": (2, 3)}
 
 
+def identity_of_a_storage() -> bool:
+    meta = torch.zeros(4, device="meta")
+    other = torch.zeros(4, device="meta")
+    own = meta.untyped_storage()._cdata
+    return own == meta[1:].untyped_storage()._cdata != other.untyped_storage()._cdata
+
+
+def fake_tensors() -> bool:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        return torch.nn.Linear(2, 3)(torch.zeros(4, 2)).shape == (4, 3)
+
+
+def model_of_a_configuration() -> bool:
+    from transformers import BertConfig, BertModel
+
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9}
+    return isinstance(BertModel._from_config(BertConfig(**small)), BertModel)
+
+
 def version_of_a_tensor() -> bool:
     tensor = torch.zeros(1)
     before = tensor._version
@@ -127,6 +157,7 @@ def module_state() -> bool:
 
 RELIED_ON: dict[str, Callable[[], bool]] = {
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.load_configuration": hydra_loader,
+    "hydra: ConfigLoaderImpl._apply_overrides_to_config": hydra_overrides,
     "hydra._internal.hydra.Hydra composes by config_loader": hydra_main_calls_the_loader,
     "hydra._internal.utils.get_args_parser": hydra_arguments,
     "hydra._internal.core_plugins": hydra_plugin_names,
@@ -136,9 +167,12 @@ RELIED_ON: dict[str, Callable[[], bool]] = {
     "torch.distributed.distributed_c10d._get_default_store": key_value_store,
     "torch.utils._pytree.tree_map": tree_map,
     "torch: tensor._version": version_of_a_tensor,
+    "torch._subclasses.fake_tensor.FakeTensorMode": fake_tensors,
+    "torch: storage._cdata": identity_of_a_storage,
     "torch: nn.Module.{_apply,_load_from_state_dict}": module_state,
     "tensorboard: writer._get_file_writer": file_writer,
     "datasets: table.{_indices,_fingerprint}": dataset_indices_and_fingerprint,
+    "transformers: PreTrainedModel._from_config": model_of_a_configuration,
     "transformers: config._attn_implementation": attention_of_a_model,
     "transformers: layer._gradient_checkpointing_func": checkpointed_layers,
 }

@@ -174,6 +174,6 @@ def _plot(
                 write_galleries({task: {kind: rows}}, run_dir / GALLERIES_FILE)
     history = run_dir / HISTORY_FILE
     if history.is_file():
-        plot_curves(history, out, phase_switch=run.curriculum.switch_step or None)
+        plot_curves(history, out, phase_switch=run.curriculum.get("switch_step") or None)
     else:
         log.warning("no %s: no curves are drawn", history)

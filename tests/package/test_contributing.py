@@ -60,7 +60,7 @@ class InverseLoss(Weighting):
 
     def _next(self, statistics: Statistics, old: Tensor) -> Decision:
         seen = statistics.active
-        inverse = 1 / self._excess(statistics)
+        inverse = 1 / self._excess(statistics.loss)
         weights = old.clone()
         weights[seen] = inverse[seen] / inverse[seen].mean()
         return Decision(weights, "inverse losses")

@@ -14,7 +14,7 @@ from tests.package.conftest import Run, Wheel
 TINY = [
     *("task=[text_pair]", "model=tiny_text", "curriculum=single_phase", "curriculum.total_steps=2"),
     *("validate_every=1", "data.source.train_rows=64", "data.source.eval_rows=16"),
-    *("ablations=[]", "data.batch_size=8", "hydra.run.dir=run", "callbacks.projector=null"),
+    *("ablations=[]", "data.rows_per_task=8", "hydra.run.dir=run", "callbacks.projector=null"),
 ]
 EVIL = "# @package _global_\ntrainer:\n  _target_: os.system\n"
 

@@ -40,7 +40,7 @@ def kept_bytes(cfg: DictConfig, precision: str, parameters: int) -> Kept | None:
         precision: of the run, as Lightning names it.
         parameters: of the model.
     """
-    earnest = parameters <= SMALL and not cfg.model.encoder._target_.endswith(".from_pretrained")
+    earnest = parameters <= SMALL and not cfg.model.encoder["_target_"].endswith(".from_pretrained")
     if earnest:
         return _measured(build_network(cfg), precision, pictures=True)
     whole = cfg.copy()

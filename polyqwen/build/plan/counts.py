@@ -43,7 +43,7 @@ def count_rows(
         splits: of the run, prepared; None looks for what an earlier run has prepared.
     """
     node = cfg.data.source
-    if splits is None and node._target_ == GENERATED and not _is_made(node):
+    if splits is None and node["_target_"] == GENERATED and not _is_made(node):
         sizes = _left(SplitRows(node.train_rows, node.eval_rows, node.eval_rows), cfg.data)
         note = "the generated data set is not made yet: tokens are the most that rows may have"
         return dict.fromkeys(tasks, sizes), [note]

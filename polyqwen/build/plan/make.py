@@ -109,7 +109,7 @@ def _model(cfg: DictConfig, notes: list[str]) -> ModelPlan | None:
     except InstantiationException as error:
         if not isinstance(error.__cause__, OSError):
             raise
-    name: Any = cfg.model.encoder.get("name") or cfg.model.encoder._target_
+    name: Any = cfg.model.encoder.get("name") or cfg.model.encoder["_target_"]
     notes.append(
         f"{name} is not on this machine, or not all of its configuration and tokenizer: "
         "parameters, optimizer groups and memory are not known"

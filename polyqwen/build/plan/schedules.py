@@ -26,7 +26,7 @@ def schedule_callbacks(cfg: DictConfig) -> dict[str, ScheduleCallback]:
     chosen = {
         str(name): node
         for name, node in cfg.callbacks.items()
-        if node and issubclass(get_class(node._target_), ScheduleCallback)
+        if node and issubclass(get_class(node["_target_"]), ScheduleCallback)
     }
     return {name: make_part(f"callbacks.{name}", node) for name, node in chosen.items()}
 
