@@ -9,7 +9,7 @@ from polyqwen.config.signatures import class_constant
 
 # keys of the primary file that other files refer to, and nothing else reads
 REFERRED = {
-    "total_steps": "curriculum.total_steps is given, or follows the first phase",
+    "total_steps": "curriculum.total_steps is given, or follows phase1_steps: give that",
     "phase1_steps": "curriculum.switch_step is given",
     "shares_over": "the curriculum has no second phase of its own shares",
     "schedule_steps": "no warm-up is left",

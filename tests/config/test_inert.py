@@ -15,7 +15,7 @@ PAPER = "experiment=vipolyqwen data.root=x "
 SHARES = "data.rows_per_task=null data.batch_size=16 "
 INERT = {  # overrides, the key named, what to do instead
     "total_steps=9 curriculum.total_steps=8": ("total_steps", "curriculum.total_steps is given"),
-    "curriculum=phase1 total_steps=9": ("total_steps", "first phase"),
+    "curriculum=phase1 total_steps=9": ("total_steps", "follows phase1_steps"),
     "phase1_steps=4 curriculum.switch_step=5": ("phase1_steps", "curriculum.switch_step is given"),
     "curriculum=single_phase phase1_steps=4 schedule_steps=2": ("phase1_steps", "given"),
     "curriculum=staged shares_over=run": ("shares_over", "no second phase"),
