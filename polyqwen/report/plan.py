@@ -47,9 +47,9 @@ def plan_tables(plan: Values) -> list[PlanTable]:
             ),
             list(_phases(plan)),
             3,
-            "Negatives that a row is told from in its gathered micro-batch, mean. Weight: λ · "
-            f"boost at the phase's first step, with the λ that {plan['weighting']} starts from; of "
-            "loss: its share if all losses were alike.",
+            "Negatives that a row is contrasted with in its gathered micro-batch, mean. Weight: λ "
+            f"· boost at the phase's first step, with the λ that {plan['weighting']} starts from; "
+            "of loss: its share if all losses were alike.",
         ),
         PlanTable(
             "Data",
@@ -116,9 +116,9 @@ def _schedules(lines: Sequence[Values]) -> Iterator[tuple[str, ...]]:
 
 
 def _intervals(found: Values, validated: Sequence[int]) -> str:
-    told = ", ".join(f"{name} every {steps:,}" for name, steps in found.items())
+    intervals = ", ".join(f"{name} every {steps:,}" for name, steps in found.items())
     also = f"; validation also at {' and '.join(f'{step:,}' for step in validated)}"
-    return f"Steps: {told}{also if validated else ''}."
+    return f"Steps: {intervals}{also if validated else ''}."
 
 
 def _with_sum(parts: Sequence[Values]) -> list[Values]:
@@ -201,5 +201,5 @@ def print_plan(plan: Values, out: "Console") -> None:
     for note in plan["notes"]:
         out.print(f"note: {note}", style="dim", highlight=False, markup=False, soft_wrap=True)
     for warning in plan["warnings"]:
-        told = f"warning: {warning['text']}"
-        out.print(told, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        line = f"warning: {warning['text']}"
+        out.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -264,7 +264,7 @@ class RunFolder:
 
     @cached_property
     def plan(self) -> dict[str, Any]:
-        """``plan.json``: what the run was going to do; empty in runs that told no plan."""
+        """``plan.json``: the plan printed before the first step; empty in runs without one."""
         return read_json(self.path / PLAN_FILE) or {}
 
     @cached_property

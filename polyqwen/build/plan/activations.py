@@ -13,7 +13,7 @@ from polyqwen.models.loading import shapes_only
 from polyqwen.models.memory.plan import saved_bytes
 
 HALF = ("bf16", "16")  # beginnings of trainer.precision with half-precision copies of weights
-SMALL = 50_000_000  # parameters of a random model that is quickly made in earnest
+SMALL = 50_000_000  # parameters up to which a random model is really built
 ROWS, SHORT, LONG = 4, 32, 64  # contents of the two passes, and tokens of each
 
 
@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
 
 def kept_bytes(cfg: DictConfig, precision: str, parameters: int) -> Kept | None:
-    """Measures a small random model in earnest, and of any other the shapes.
+    """Builds and measures a small random model; of any other only the shapes.
 
     Of published weights with adapters or a frozen beginning the whole is measured as if it were
     trained: a little more than they keep. None where shapes alone do not lead through a model.
@@ -40,8 +40,8 @@ def kept_bytes(cfg: DictConfig, precision: str, parameters: int) -> Kept | None:
         precision: of the run, as Lightning names it.
         parameters: of the model.
     """
-    earnest = parameters <= SMALL and not cfg.model.encoder["_target_"].endswith(".from_pretrained")
-    if earnest:
+    small = parameters <= SMALL and not cfg.model.encoder["_target_"].endswith(".from_pretrained")
+    if small:
         return _measured(build_network(cfg), precision, pictures=True)
     whole = cfg.copy()
     whole.model.tuning, whole.model.sharing = None, None

@@ -20,7 +20,7 @@ class RowMeans(NamedTuple):
     Attributes:
         given: negatives of a row's own.
         text_tokens: of both sides; None if no text was cut into tokens.
-        visual_tokens: of both sides; None likewise.
+        visual_tokens: of both sides; None if no picture was measured.
     """
 
     given: float = 0.0

@@ -9,7 +9,7 @@ class TaskInPhase(NamedTuple):
     task: str
     rows: float  # of a step, mean over the phase
     share: float  # of the rows of a step
-    negatives: float | None  # that a row is told from, mean over rows; None: the task has none
+    negatives: float | None  # candidates that a row is contrasted with, mean; None: not contrastive
     passes: float | None  # over the task's rows, in this phase
     present: float  # part of the micro-batches that have a row of the task
     weight: float  # λ · boost at the phase's first step

@@ -82,7 +82,7 @@ def _few_negatives(judged: Judged) -> Iterator[str]:
                 least[task.task] = min(least.get(task.task, now), now)
     few = {name: at for name, at in least.items() if at[0] < FEWEST_NEGATIVES}
     if few:
-        told = "; ".join(
+        counts = "; ".join(
             f"in phase {phase} {_and([f'{n} {few[n][0]:.1f}' for n in few if few[n][1] == phase])}"
             for phase in dict.fromkeys(phase for _, phase in few.values())
         )
@@ -93,7 +93,7 @@ def _few_negatives(judged: Judged) -> Iterator[str]:
                 "lower trainer.accumulate_grad_batches and raise data.batch_size likewise, with "
                 "large_batch=auto"
             )
-        yield f"fewer than {FEWEST_NEGATIVES} negatives a row: {told}; {way_out}"
+        yield f"fewer than {FEWEST_NEGATIVES} negatives a row: {counts}; {way_out}"
 
 
 def _rows_key(judged: Judged, task: str) -> str:

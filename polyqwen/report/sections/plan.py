@@ -1,4 +1,4 @@
-"""What the run was going to do, as its plan told before the first step."""
+"""Section with the plan that the run printed before its first step."""
 
 from typing import Any
 
